@@ -1,0 +1,7 @@
+"""`python -m actionzoo` is the `actionzoo` command."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

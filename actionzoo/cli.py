@@ -1,0 +1,317 @@
+"""The command line: `actionzoo list | info | predict | train | eval | verify`."""
+
+import argparse
+import ast
+import glob
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ASSETS = Path(__file__).parent / "assets"
+DEFAULT_PICTURE = ASSETS / "weightlifter_public_domain.jpg"
+DEFAULT_MODEL = "prfnet_tiny.sports20"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments, those of the process if None.
+
+    Returns:
+        The exit status: 0, or 1 after one line on standard error that says what went wrong.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        print("actionzoo: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, RuntimeError, OSError, ImportError, FloatingPointError) as error:
+        print(f"actionzoo: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="actionzoo", description="Human action recognition.")
+    commands = parser.add_subparsers(title="commands", required=True)
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--json", action="store_true", help="print JSON")
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("list", _list, "List the models.")
+    sub.add_argument("pattern", nargs="?", default="*", help="shell-style pattern of the name")
+    sub.add_argument("--pretrained", action="store_true", help="only models with whole-model weights")
+
+    sub = command("info", _info, "Say what is known of a model.")
+    sub.add_argument("model")
+
+    sub = command("predict", _predict, "Label pictures and write annotated copies.")
+    sub.add_argument("inputs", nargs="*", help="files, folders or patterns; the bundled picture if none")
+    sub.add_argument("--model", default=DEFAULT_MODEL, help=f"name or local-dir:DIR (default {DEFAULT_MODEL})")
+    sub.add_argument("--weights", help="checkpoint file or tag")
+    sub.add_argument("--top", type=int, default=5, help="how many actions to show")
+    sub.add_argument("--output", type=Path, default=Path("."), help="folder of the annotated pictures")
+    sub.add_argument("--no-draw", action="store_true", help="write no pictures")
+    sub.add_argument("--attention", action="store_true", help="also write the attention heat map")
+    sub.add_argument("--device", help="cpu, cuda, …")
+
+    sub = command("train", _train, "Train a model on labelled pictures.")
+    _add_data(sub)
+    sub.add_argument("--model", default="prfnet_tiny")
+    sub.add_argument("--model-args", nargs="*", default=[], metavar="KEY=VALUE", help="arguments of the model")
+    sub.add_argument("--pretrained", action="store_true", help="start from the published weights")
+    sub.add_argument("--weights", help="start from this checkpoint or tag")
+    sub.add_argument("--recipe", default="scratch", help="scratch, or a paper's: prfnet")
+    sub.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other fields of the recipe")
+    sub.add_argument("--epochs", type=int)
+    sub.add_argument("--batch-size", type=int)
+    sub.add_argument("--lr", type=float)
+    sub.add_argument("--output", type=Path, required=True, help="folder to write")
+    sub.add_argument("--resume", action="store_true", help="go on with the run in --output")
+    sub.add_argument("--amp", choices=("no", "bf16", "fp16"), default="no", help="mixed precision")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--val-fraction", type=float, default=0.0, help="part of train held out and scored each epoch")
+
+    sub = command("eval", _eval, "Score a model on labelled pictures.")
+    _add_data(sub)
+    sub.add_argument("--model", default=DEFAULT_MODEL, help="name or local-dir:DIR")
+    sub.add_argument("--weights", help="checkpoint file or tag")
+    sub.add_argument("--split", default="test")
+    sub.add_argument("--batch-size", type=int, default=64)
+    sub.add_argument("--output", type=Path, help="folder for scores and the PR, ROC and confusion pictures")
+    sub.add_argument("--device", default="cpu")
+
+    sub = command("verify", _verify, "Check the sha256 of bundled and cached weights.")
+    sub.add_argument("pattern", nargs="?", default="*", help="shell-style pattern of the weights' name")
+    return parser
+
+
+def _add_data(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--data", required=True, help="folder SPLIT/CLASS/*, or a CSV file with split and file columns")
+    sub.add_argument("--root", help="folder of a CSV file's pictures")
+    sub.add_argument("--label", help="label column of a CSV file")
+    sub.add_argument("--img-size", type=int, help="side of the crops in pixels")
+    sub.add_argument("--workers", type=int, default=0, help="processes that decode pictures")
+
+
+def _list(args: argparse.Namespace) -> int:
+    from . import list_models, model_info
+
+    infos = [model_info(name) for name in list_models(args.pattern, pretrained=args.pretrained)]
+    if args.json:
+        print(json.dumps([_describe(info) for info in infos], indent=1))
+        return 0
+    for info in infos:
+        weights = ", ".join(f"{entry.tag} ({entry.covers})" for entry in info.weights) or "-"
+        print(f"{info.name:<28} {info.parameters / 1e6:8.2f} M  {info.task:<22} {weights}")
+    return 0
+
+
+def _describe(info: Any) -> dict[str, Any]:
+    keys = ("name", "aliases", "description", "task", "paper", "input_size", "num_classes", "parameters", "macs")
+    weights = ("name", "covers", "source", "location", "licence", "data", "num_classes", "metrics", "sha256", "revision")
+    row = {key: getattr(info, key) for key in keys}
+    row["weights"] = [{key: getattr(entry, key) for key in weights} for entry in info.weights]
+    return row
+
+
+def _info(args: argparse.Namespace) -> int:
+    from . import model_info
+
+    row = _describe(model_info(args.model))
+    if args.json:
+        print(json.dumps(row, indent=1))
+        return 0
+    for key, value in row.items():
+        if key != "weights" and value not in (None, ()):
+            print(f"{key:<12} {', '.join(map(str, value)) if isinstance(value, tuple) else value}")
+    for entry in row["weights"]:
+        print(f"weights      {entry['name']}: covers the {entry['covers']}, {entry['source']} {entry['location']}")
+        for key in ("data", "licence", "metrics", "revision", "sha256"):
+            if entry[key]:
+                print(f"             {key}: {entry[key]}")
+    if not row["weights"]:
+        print("weights      none published")
+    return 0
+
+
+def _expand(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Files of the given files, folders and patterns, and what matched nothing."""
+    from .data.folders import IMAGE_SUFFIXES
+
+    files, missing = [], []
+    for item in inputs:
+        path = Path(item)
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        else:
+            found = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(item, recursive=True))]
+        files += found
+        if not found:
+            missing.append(item)
+    return list(dict.fromkeys(files)), missing
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from .pipeline import pipeline
+
+    if args.top < 1:
+        raise ValueError(f"--top is at least 1, got {args.top}")
+    files, missing = _expand(args.inputs) if args.inputs else ([DEFAULT_PICTURE], [])
+    failures = [f"{item}: no such file, no picture in it, or no match" for item in missing]
+    run = pipeline(args.model, weights=args.weights, device=args.device)
+    rows, used = [], set()
+    for file in files:
+        try:
+            result = run(file)
+            written = [] if args.no_draw else _draw(result, file, args, used)
+        except (RuntimeError, OSError) as error:
+            failures.append(f"{file}: {error}" if str(file) not in str(error) else str(error))
+            continue
+        rows.append({**result.to_dict(args.top), "written": [str(path) for path in written]})
+        if not args.json:
+            _print_result(file, result.top(args.top), written)
+    if args.json:
+        print(json.dumps(rows, indent=1))
+    for failure in failures:
+        print(f"actionzoo: {' '.join(failure.split())}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _print_result(file: Path, top: list[tuple[str, float]], written: list[Path]) -> None:
+    print(file.name if file.is_relative_to(ASSETS) else file)
+    for rank, (label, score) in enumerate(top, 1):
+        print(f"  {rank}  {label:<24} {100 * score:5.1f} %")
+    for path in written:
+        print(f"  wrote {path}")
+
+
+def _draw(result: Any, file: Path, args: argparse.Namespace, used: set[Path]) -> list[Path]:
+    pictures = [("actionzoo", result.draw(args.top))]
+    if args.attention:
+        pictures.append(("attention", result.draw_attention()))
+    args.output.mkdir(parents=True, exist_ok=True)
+    written = []
+    for suffix, picture in pictures:
+        path, number = args.output / f"{file.stem}_{suffix}.jpg", 1
+        while path in used:  # two inputs of one name from different folders
+            number += 1
+            path = args.output / f"{file.stem}_{number}_{suffix}.jpg"
+        used.add(path)
+        temporary = path.with_name(f".{path.name}.tmp")
+        picture.save(temporary, "JPEG", quality=92)
+        os.replace(temporary, path)
+        written.append(path)
+    return written
+
+
+def _pairs(items: Sequence[str], option: str) -> dict[str, Any]:
+    pairs = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"{option} takes KEY=VALUE, got {item!r}")
+        try:
+            pairs[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            pairs[key] = value
+    return pairs
+
+
+def _train(args: argparse.Namespace) -> int:
+    from . import create
+    from .data.folders import read_samples
+    from .training import fit, recipes
+    from .training.fit import seed_everything
+
+    if args.recipe not in recipes:
+        raise ValueError(f"unknown recipe {args.recipe!r}; there are {', '.join(recipes)}")
+    recipe = recipes[args.recipe].override(
+        epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, **_pairs(args.set, "--set")
+    )
+    samples = read_samples(args.data, args.root, args.label)
+    samples = samples.hold_out(args.val_fraction, args.seed)
+    seed_everything(args.seed)
+    model = create(
+        args.model,
+        args.pretrained,
+        weights=args.weights,
+        num_classes=len(samples.classes),
+        **_pairs(args.model_args, "--model-args"),
+    )
+    if not args.json:
+        counts = ", ".join(f"{len(rows)} {split}" for split, rows in samples.items.items())
+        print(f"{args.model}: {len(samples.classes)} classes, {counts} images; {samples.skipped} rows without a label")
+    metrics = fit(
+        model,
+        samples,
+        recipe,
+        args.output,
+        input_size=args.img_size,
+        seed=args.seed,
+        amp=args.amp,
+        workers=args.workers,
+        resume=args.resume,
+        card={"command": f"actionzoo {shlex.join(sys.argv[1:])}"},
+        progress=not args.json,
+    )
+    _print_metrics(metrics, args.json)
+    return 0
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from torch.utils.data import DataLoader
+
+    from . import create
+    from .data.folders import ActionImages, read_samples
+    from .data.transforms import eval_transform
+    from .training.evaluate import evaluate, write_report
+
+    pointed = ":" in args.model or "." in args.model or args.weights is not None
+    samples = read_samples(args.data, args.root, args.label)
+    if args.split not in samples.items:
+        raise ValueError(f"{args.data} has no split {args.split!r}; it has {', '.join(samples.items)}")
+    model: Any = create(args.model, not pointed, weights=args.weights)
+    if not pointed and model.load_report.random:
+        raise RuntimeError(f"{args.model} has no weights for the whole model; pass --weights or local-dir:DIR")
+    classes = list(model.pretrained_cfg.get("classes") or samples.classes)
+    absent = sorted(set(samples.classes) - set(classes))
+    if absent:
+        raise ValueError(f"the model does not know the classes {absent} of {args.data}; it knows {classes}")
+    rows = [(path, classes.index(samples.classes[k])) for path, k in samples.items[args.split]]
+    dataset = ActionImages(rows, eval_transform(model.pretrained_cfg, args.img_size))
+    loader = DataLoader(dataset, args.batch_size, num_workers=args.workers)
+    result = evaluate(model.to(args.device), loader, device=args.device, progress=not args.json)
+    if args.output is not None:
+        write_report(result, classes, args.output)
+    _print_metrics({"model": args.model, "split": args.split, **result.metrics}, args.json)
+    return 0
+
+
+def _print_metrics(metrics: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(metrics))
+        return
+    for key, value in metrics.items():
+        print(f"{key:<14} {value}")
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from .weights import verify_weights
+
+    rows = verify_weights(args.pattern)
+    bad = [row for row in rows if row["status"] == "mismatch"]
+    if args.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        for row in rows:
+            print(f"{row['status']:<10} {row['name']}  {row['path']}")
+    return 1 if bad else 0

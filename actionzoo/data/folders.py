@@ -1,0 +1,167 @@
+"""Labelled photographs on disk: class folders, or a table with a file column."""
+
+import csv
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch.utils.data import Dataset
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class ActionSamples:
+    """Labelled files of one data set: `items[split]` is a list of (path, class index)."""
+
+    classes: tuple[str, ...]
+    items: dict[str, list[tuple[Path, int]]]
+    skipped: int = 0
+    """Rows of a table without a label."""
+
+    def hold_out(self, fraction: float, seed: int = 0) -> "ActionSamples":
+        """Move a fraction of every class of `train` to `val`, drawn with a seed; `test` is left alone.
+
+        Raises:
+            ValueError: If the fraction is outside `[0, 1)`, or a `val` split is there already.
+        """
+        if not 0 <= fraction < 1:
+            raise ValueError(f"the held-out fraction lies in [0, 1), got {fraction}")
+        if not fraction:
+            return self
+        if "val" in self.items:
+            raise ValueError("the data has a val split already; hold out nothing (--val-fraction 0)")
+        rng, train, val = random.Random(seed), [], []
+        for k in range(len(self.classes)):
+            rows = [row for row in self.items["train"] if row[1] == k]
+            rng.shuffle(rows)
+            count = round(fraction * len(rows))
+            val += rows[:count]
+            train += rows[count:]
+        return ActionSamples(self.classes, {**self.items, "train": sorted(train), "val": sorted(val)}, self.skipped)
+
+
+def read_samples(data: str | Path, root: str | Path | None = None, label: str | None = None) -> ActionSamples:
+    """List the labelled images of a data set.
+
+    Args:
+        data: A folder `SPLIT/CLASS/*` with the splits `train` and / or `test` (and `val`), or a CSV file with
+            the columns `split` and `file` and a label column.
+        root: For a CSV file: the folder that its files lie in, directly or under the split's name. The CSV
+            file's own folder if None.
+        label: For a CSV file: the label column.
+
+    Returns:
+        Classes in alphabetical order and the files of every split. Rows with an empty label are left out.
+
+    Raises:
+        ValueError: If the data is neither, has no images, lacks a column, or a split has a class that `train`
+            has not.
+        FileNotFoundError: If a path does not exist.
+    """
+    path = Path(data)
+    if not path.exists():
+        raise FileNotFoundError(f"no such data: {path}; expected a folder train/CLASS/*, test/CLASS/* or a CSV file")
+    if path.is_dir():
+        if label is not None or root is not None:
+            raise ValueError("root and label belong to a CSV file; a folder's labels are its class folders")
+        rows, skipped = _folder_rows(path), 0
+    elif path.suffix.lower() == ".csv":
+        rows, skipped = _table_rows(path, Path(root) if root is not None else path.parent, label)
+    else:
+        raise ValueError(f"data must be a folder train/CLASS/* or a .csv file, got {path}")
+    if not rows:
+        raise ValueError(f"no labelled images in {path}; expected train/CLASS/*.jpg, or rows with a label")
+    classes = tuple(sorted({name for split, _, name in rows if split == "train"} or {name for _, _, name in rows}))
+    unknown = sorted({name for _, _, name in rows} - set(classes))
+    if unknown:
+        raise ValueError(f"{path}: classes {unknown} are in another split but not in train, which has {list(classes)}")
+    index = {name: k for k, name in enumerate(classes)}
+    items: dict[str, list[tuple[Path, int]]] = {}
+    for split, file, name in rows:
+        items.setdefault(split, []).append((file, index[name]))
+    return ActionSamples(classes, items, skipped)
+
+
+def _folder_rows(folder: Path) -> list[tuple[str, Path, str]]:
+    rows = []
+    for split in ("train", "val", "test"):
+        for class_dir in sorted((folder / split).glob("*/")):
+            files = sorted(p for p in class_dir.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+            rows += [(split, file, class_dir.name) for file in files]
+    return rows
+
+
+def _table_rows(path: Path, root: Path, label: str | None) -> tuple[list[tuple[str, Path, str]], int]:
+    if not root.is_dir():
+        raise FileNotFoundError(f"no such folder: {root}; give the images' folder as root")
+    with path.open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    columns = list(table[0]) if table else []
+    if label is None or any(name not in columns for name in ("split", "file", label)):
+        raise ValueError(f"{path} needs the columns split, file and a label column; it has {columns}, label is {label!r}")
+    rows = []
+    for row in table:
+        if row[label]:
+            direct = root / row["file"]
+            file_path = direct if direct.exists() else root / row["split"] / row["file"]
+            if not file_path.exists():
+                raise FileNotFoundError(f"{path} names {row['file']}, which is neither {direct} nor {file_path}")
+            rows.append((row["split"], file_path, row[label]))
+    return rows, len(table) - len(rows)
+
+
+class ActionImages(Dataset):
+    """Map-style data set of (transformed image, class index)."""
+
+    def __init__(
+        self, items: Sequence[tuple[Path, int]], transform: Callable[[Image.Image], Any] | None = None
+    ) -> None:
+        """Wrap a split.
+
+        Args:
+            items: Files and class indices, as `ActionSamples.items[split]` holds them.
+            transform: Called with every RGB image.
+        """
+        self.items = list(items)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.items)
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        """Decode image `i`.
+
+        Raises:
+            RuntimeError: If the file cannot be decoded; the message names it.
+        """
+        path, target = self.items[i]
+        image = load_image(path)
+        return (self.transform(image) if self.transform else image), target
+
+    def class_counts(self) -> Counter[int]:
+        """Images of every class index."""
+        return Counter(target for _, target in self.items)
+
+
+def load_image(path: str | Path) -> Image.Image:
+    """Decode a picture file to RGB, upright as its EXIF orientation says.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        RuntimeError: If the file is not a picture, is damaged or is cut short.
+    """
+    from PIL import ImageOps
+
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such picture: {path}") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise RuntimeError(f"{path} cannot be read as a picture: {error}") from error

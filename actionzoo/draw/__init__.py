@@ -1,0 +1,20 @@
+"""Predictions on pictures: boxes, score bars, focus regions, heat maps and keypoints, with Pillow alone.
+
+Every function returns a new RGB picture and leaves its input untouched. Pictures may be Pillow images,
+paths, or uint8 tensors (3, H, W); a normalised float tensor goes through `to_image` first. The colours
+are those of Okabe and Ito (2008), which colour-blind readers can tell apart. Pillow's built-in font knows
+unaccented Latin letters only; give `font`, a TrueType file, for other scripts.
+"""
+
+from .canvas import PALETTE as PALETTE
+from .layout import grid as grid
+from .layout import stack as stack
+from .overlays import COCO_SKELETON as COCO_SKELETON
+from .overlays import MPII_SKELETON as MPII_SKELETON
+from .overlays import Skeleton as Skeleton
+from .overlays import boxes as boxes
+from .overlays import heat_map as heat_map
+from .overlays import keypoints as keypoints
+from .panels import focus_chain as focus_chain
+from .panels import score_bars as score_bars
+from .picture import to_image as to_image

@@ -1,0 +1,465 @@
+"""PRF-Net: a progressive region-focused network for fine-grained actions in still images.
+
+Paper: "A Progressive Region-Focused Network for Fine-Grained Human Behavior Recognition". A backbone's last S
+feature maps each pass through serialized attention to one vector; a head per stage is trained in turn on images
+that zoom in on what the stage before found, and a last head on the vectors together. Inference uses that last
+head on the whole image alone.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import timm
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..layers import (
+    RegionFocusedGenerator,
+    SerializedAttention,
+    WeightedAttentionMixture,
+    attention_map,
+    chain_boxes,
+)
+from ..registry import register_model
+from ..weights import HubMixin, WeightsInfo
+
+__all__ = ["ClassifierHead", "FocusOutput", "PRFNet", "StageOutput", "prfnet_resnet18", "prfnet_resnet50", "prfnet_tiny"]
+
+
+class StageOutput(NamedTuple):
+    """What one training step of a stage needs."""
+
+    logits: Tensor
+    """`(B, K)` logits of the stage's head."""
+    features: Tensor
+    """`(B, C, h, w)` the stage's feature map, which says where the next step looks."""
+
+
+class FocusOutput(NamedTuple):
+    """What PRF-Net saw, for display."""
+
+    logits: Tensor
+    """`(B, K)` logits of the concat head on the whole image: the prediction."""
+    stage_logits: Tensor
+    """`(B, S, K)` logits of every stage's head on its own, ever closer image."""
+    boxes: Tensor
+    """`(B, S, 4)` focus boxes after every stage, float xyxy pixels of the whole image, nested."""
+    attention: Tensor
+    """`(B, S, h, w)` scores of Eq. 8 of every stage on the whole image, on the shallowest map's grid."""
+
+
+class ClassifierHead(nn.Module):
+    """Two-layer classifier: LayerNorm, Linear, LayerNorm, ELU, Linear.
+
+    PRF-Net names it "fc" only (section 3.1). LayerNorm stands where progressive networks use BatchNorm, so that
+    a batch of one trains and the weighted training features differ less from the unweighted ones of inference.
+    """
+
+    def __init__(self, in_features: int, hidden: int, num_classes: int, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(in_features)
+        self.hidden = nn.Linear(in_features, hidden)
+        self.norm2 = nn.LayerNorm(hidden)
+        self.act = nn.ELU()
+        self.drop = nn.Dropout(drop_rate)
+        self.fc: nn.Module
+        self.reset(num_classes)
+
+    def reset(self, num_classes: int) -> None:
+        """Replace the classifier; 0 classes leave the hidden vector."""
+        weight = self.hidden.weight
+        self.fc = nn.Linear(self.hidden.out_features, num_classes) if num_classes else nn.Identity()
+        self.fc.to(device=weight.device, dtype=weight.dtype)
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Classify: `(B, in_features)` -> `(B, K)` logits, or `(B, hidden)` before the classifier."""
+        x = self.drop(self.act(self.norm2(self.hidden(self.norm1(x)))))
+        return x if pre_logits else self.fc(x)
+
+
+class PRFNet(HubMixin, nn.Module):
+    """Progressive region-focused network on the last S feature maps of any timm backbone (PRF-Net section 3).
+
+    `forward` is the paper's inference (Eqs 14-15). Training calls `forward_stage` for each of its S + 1 steps,
+    see `actionzoo.training.progressive_step`.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "resnet50",
+        num_classes: int = 24,
+        in_chans: int = 3,
+        stages: int = 3,
+        dim: int = 1024,
+        tokens: int = 8,
+        num_heads: int = 8,
+        mlp_ratio: float = 1.0,
+        hidden: int = 512,
+        mixture: str = "mean",
+        kappa: float = 0.75,
+        center_offset: float = 0.5,
+        drop_rate: float = 0.0,
+        global_pool: str = "avg",
+        out_indices: Sequence[int] | None = None,
+        backbone_args: dict[str, Any] | None = None,
+        input_size: tuple[int, int, int] = (3, 256, 256),
+        test_input_size: tuple[int, int, int] | None = None,
+    ) -> None:
+        """Build the network with random weights.
+
+        Args:
+            backbone: Name of a timm model that has `forward_intermediates`.
+            num_classes: Classes K; 0 makes `forward` return the concat head's hidden vector.
+            in_chans: Channels of the images.
+            stages: S, how many of the backbone's last feature maps are used (the paper: 3).
+            dim: Width d of the tokens and of a stage's vector.
+            tokens: Side g of the token grid.
+            num_heads: Attention heads.
+            mlp_ratio: Hidden width of the attention module's MLP as a multiple of `dim`.
+            hidden: Width of the heads' hidden layer.
+            mixture: How Eq. 3 is read, see `actionzoo.layers.mixture_weights`.
+            kappa: Side of the focus window as a fraction of the image's side.
+            center_offset: Where in its cell the strongest point lies, see `RegionFocusedGenerator`.
+            drop_rate: Dropout before every classifier.
+            global_pool: `"avg"`, the mean over tokens, or `""`: `forward` returns the attended token maps.
+            out_indices: Which of the backbone's feature maps to use, shallowest first, instead of the last S.
+            backbone_args: Further arguments of the timm model.
+            input_size: `(C, H, W)` that the configuration is meant for; any other size works too where the
+                backbone takes it.
+            test_input_size: `(C, H, W)` at inference where it differs from training's, as in timm.
+
+        Raises:
+            ValueError: If the backbone has no such feature maps or `global_pool` is unknown.
+        """
+        super().__init__()
+        self.backbone = timm.create_model(backbone, num_classes=0, in_chans=in_chans, **(backbone_args or {}))
+        self.out_indices = _select_maps(self.backbone, backbone, stages, out_indices)
+        maps = [self.backbone.feature_info[i] for i in self.out_indices]
+        self.feature_info = [{**info, "module": f"backbone.{info['module']}"} for info in maps]
+        self.backbone.prune_intermediate_layers(list(self.out_indices), prune_norm=True, prune_head=True)
+
+        self.num_stages = len(self.out_indices)
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.num_features = self.num_stages * dim
+        self.head_hidden_size = hidden
+        self.drop_rate = drop_rate
+        self._set_global_pool(global_pool)
+        self.attention = nn.ModuleList(
+            SerializedAttention(info["num_chs"], dim, tokens, num_heads, mlp_ratio) for info in maps
+        )
+        self.stage_heads = nn.ModuleList(
+            ClassifierHead(dim, hidden, num_classes, drop_rate) for _ in self.out_indices
+        )
+        self.mixture = WeightedAttentionMixture(mixture)
+        self.head = ClassifierHead(self.num_features, hidden, num_classes, drop_rate)
+        self.focus = RegionFocusedGenerator(kappa, center_offset)
+        self.grad_checkpointing = False
+        self.pretrained_cfg = self.default_cfg = {
+            "num_classes": num_classes,
+            "input_size": (in_chans, *input_size[1:]),
+            "pool_size": (tokens, tokens),
+            "crop_pct": 256 / 260,
+            "interpolation": "bilinear",
+            "mean": IMAGENET_DEFAULT_MEAN,
+            "std": IMAGENET_DEFAULT_STD,
+            "first_conv": _prefixed(self.backbone.default_cfg.get("first_conv")),
+            "classifier": "head.fc",
+        }
+        if test_input_size is not None:
+            self.pretrained_cfg["test_input_size"] = (in_chans, *test_input_size[1:])
+
+    @property
+    def classifier_names(self) -> tuple[str, ...]:
+        """Dotted names of every Linear that has one row per class: the concat head's, then the stages'."""
+        return ("head.fc", *(f"stage_heads.{i}.fc" for i in range(len(self.stage_heads))))
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that optimizers should not decay, as timm asks."""
+        return {f"attention.{i}.pos_embed" for i in range(self.num_stages)}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass instead of keeping them: less memory, more time."""
+        self.grad_checkpointing = enable
+        if hasattr(self.backbone, "set_grad_checkpointing"):
+            self.backbone.set_grad_checkpointing(enable)
+
+    def get_classifier(self) -> nn.Module:
+        """The concat head's Linear, the classifier that `forward` uses."""
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Give the concat head and every stage head fresh classifiers of `num_classes` rows.
+
+        Args:
+            num_classes: Classes; 0 removes the classifiers and `forward` returns the hidden vector.
+            global_pool: `"avg"` or `""` to change what `forward` returns, see `__init__`.
+
+        Raises:
+            ValueError: If `global_pool` is unknown.
+        """
+        if global_pool is not None:
+            self._set_global_pool(global_pool)
+        self.num_classes = num_classes
+        for head in (self.head, *self.stage_heads):
+            head.reset(num_classes)
+
+    def _set_global_pool(self, global_pool: str) -> None:
+        if global_pool not in ("avg", ""):
+            raise ValueError(f"global_pool is 'avg' or '' (none), got {global_pool!r}")
+        self.global_pool = global_pool
+
+    def _maps(self, images: Tensor, count: int) -> list[Tensor]:
+        """The first `count` of the S feature maps, running the backbone no deeper than they lie."""
+        if images.ndim != 4 or images.shape[1] != self.in_chans:
+            raise ValueError(
+                f"PRFNet expects images (B, {self.in_chans}, H, W), got shape {tuple(images.shape)}; "
+                "give a single image a batch dimension with [None], or build with in_chans=…"
+            )
+        return self.backbone.forward_intermediates(
+            images, indices=list(self.out_indices[:count]), stop_early=True, intermediates_only=True
+        )
+
+    def _attend(self, stage: int, features: Tensor) -> Tensor:
+        block = self.attention[stage]
+        if self.grad_checkpointing and self.training and not torch.jit.is_scripting():
+            return checkpoint(block.forward_tokens, features, use_reentrant=False)
+        return block.forward_tokens(features)
+
+    def _concat(self, maps: list[Tensor], losses: Tensor | Sequence[Tensor | float] | None = None) -> Tensor:
+        return self.head(self.mixture([self._attend(i, x).mean(1) for i, x in enumerate(maps)], losses))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Attended token maps of all stages: `(B, C, H, W)` -> `(B, S * d, g, g)`, deepest stage first."""
+        maps = self._maps(images, self.num_stages)
+        tokens = self.mixture([self._attend(i, x).transpose(1, 2) for i, x in enumerate(maps)])
+        return rearrange(tokens, "b c (h w) -> b c h w", h=self.attention[0].tokens)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Mean over tokens, then the concat head: `(B, S * d, g, g)` -> `(B, K)`, or `(B, hidden)`."""
+        if self.global_pool == "":
+            return x
+        return self.head(x.mean((2, 3)), pre_logits=pre_logits)
+
+    def forward(
+        self,
+        images: Tensor,
+        stage: int | None = None,
+        *,
+        losses: Tensor | Sequence[Tensor | float] | None = None,
+        return_features: bool = False,
+    ) -> Tensor | StageOutput:
+        """Classify images, or run one training step's part of the network.
+
+        `(B, C, H, W)` images -> `(B, K)` logits. Partial passes go through here, so that a wrapper such as
+        `DistributedDataParallel` sees them.
+
+        Args:
+            images: Normalised images.
+            stage: None for the paper's inference: whole network, unweighted concatenation (Eqs 14-15). 1 ... S
+                for the head of that stage, shallowest first; deeper layers are not run. S + 1 for the concat
+                head, weighted by `losses` where given (Eqs 3-5).
+            losses: S losses of this iteration's steps, for `stage = S + 1`.
+            return_features: Return the stage's feature map as well.
+
+        Raises:
+            ValueError: If the images or the stage are wrong, or losses are given to another stage.
+            RuntimeError: If the stage heads were removed by `prune_for_inference`.
+        """
+        if stage is None and losses is None and not return_features:
+            return self.forward_head(self.forward_features(images))
+        last = self.num_stages + 1
+        stage = last if stage is None else stage
+        if not 1 <= stage <= last:
+            raise ValueError(f"stage is 1 … {last} ({last} is the concat head), got {stage}")
+        if losses is not None and stage != last:
+            raise ValueError(f"losses weight the concat head only, stage {last}; got them with stage {stage}")
+        if stage == last:
+            maps = self._maps(images, self.num_stages)
+            logits = self._concat(maps, losses)
+            return StageOutput(logits, maps[-1]) if return_features else logits
+        if not self.stage_heads:
+            raise RuntimeError("the stage heads were removed by prune_for_inference(); create the model anew")
+        features = self._maps(images, stage)[-1]
+        logits = self.stage_heads[stage - 1](self._attend(stage - 1, features).mean(1))
+        return StageOutput(logits, features) if return_features else logits
+
+    def forward_stage(
+        self,
+        images: Tensor,
+        stage: int,
+        *,
+        losses: Tensor | Sequence[Tensor | float] | None = None,
+        return_features: bool = False,
+    ) -> Tensor | StageOutput:
+        """Short form of `model(images, stage=…)`: `(B, C, H, W)` -> `(B, K)` logits of one step, see `forward`."""
+        return self(images, stage=stage, losses=losses, return_features=return_features)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The backbone's last S maps as timm returns them, shallowest first.
+
+        Args:
+            x: `(B, C, H, W)` images.
+            indices: Which of the S maps: all if None, the last n if a number.
+            norm: Accepted for timm's sake; the maps have no norm of their own.
+            stop_early: Do not run the backbone deeper than the maps asked for.
+            output_fmt: `"NCHW"` only.
+            intermediates_only: Leave out the attended token maps.
+
+        Returns:
+            List of maps, or `(forward_features(x), list of maps)`.
+
+        Raises:
+            ValueError: If `output_fmt` is not `"NCHW"`.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
+        take = _take_indices(self.num_stages, indices)
+        maps = self._maps(x, max(take) + 1 if stop_early and intermediates_only else self.num_stages)
+        taken = [maps[i] for i in take]
+        if intermediates_only:
+            return taken
+        tokens = self.mixture([self._attend(i, m).transpose(1, 2) for i, m in enumerate(maps)])
+        return rearrange(tokens, "b c (h w) -> b c h w", h=self.attention[0].tokens), taken
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Keep only what `forward_intermediates` needs, as timm's feature extraction asks for.
+
+        Raises:
+            ValueError: If an index is out of range.
+        """
+        take = _take_indices(self.num_stages, indices)
+        kept = [self.out_indices[i] for i in range(max(take) + 1)]
+        self.backbone.prune_intermediate_layers(kept, prune_norm=True, prune_head=True)
+        self.out_indices = tuple(kept)
+        self.num_stages = len(kept)
+        if prune_head:
+            self.attention, self.stage_heads, self.head = nn.ModuleList(), nn.ModuleList(), nn.Identity()
+        return take
+
+    def prune_for_inference(self) -> "PRFNet":
+        """Remove the stage heads, which inference does not use (PRF-Net section 3.4), in place.
+
+        The outputs stay bit-equal: of the "first three steps" that the paper removes, the serialization and
+        attention modules are still needed.
+        """
+        self.stage_heads = nn.ModuleList()
+        return self
+
+    @torch.no_grad()
+    def focus_regions(self, images: Tensor) -> FocusOutput:
+        """Show what the network looks at: run every stage on what the stage before focused on.
+
+        `(B, C, H, W)` images -> logits `(B, K)`, stage logits `(B, S, K)`, focus boxes `(B, S, 4)` in pixels of
+        the images, attention `(B, S, h, w)`. Run it in eval mode for what inference would see.
+
+        Raises:
+            RuntimeError: If the stage heads were removed by `prune_for_inference`.
+        """
+        maps = self._maps(images, self.num_stages)
+        current, logits, boxes = images, [], []
+        for stage in range(1, self.num_stages + 1):
+            out = self(current, stage=stage, return_features=True)
+            current, box = self.focus(current, out.features)
+            logits.append(out.logits)
+            boxes.append(box)
+        scores = [attention_map(x)[:, None] for x in maps]
+        grid = scores[0].shape[2:]
+        scores = [F.interpolate(score, grid, mode="bilinear", align_corners=False) for score in scores]
+        chained = chain_boxes(boxes, (images.shape[2], images.shape[3]))
+        return FocusOutput(self._concat(maps), torch.stack(logits, 1), chained, torch.cat(scores, 1))
+
+
+def _prefixed(first_conv: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
+    if first_conv is None or isinstance(first_conv, str):
+        return first_conv and f"backbone.{first_conv}"
+    return tuple(f"backbone.{name}" for name in first_conv)
+
+
+def _take_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
+    if indices is None:
+        return list(range(count))
+    if isinstance(indices, int):
+        indices = range(count - indices, count)
+    take = [i + count if i < 0 else i for i in indices]
+    if not take or min(take) < 0 or max(take) >= count:
+        raise ValueError(f"feature indices {list(indices)} do not fit {count} feature maps")
+    return take
+
+
+def _select_maps(
+    backbone: nn.Module, name: str, stages: int, out_indices: Sequence[int] | None
+) -> tuple[int, ...]:
+    if not hasattr(backbone, "forward_intermediates") or not hasattr(backbone, "prune_intermediate_layers"):
+        raise ValueError(f"timm model {name!r} has no forward_intermediates; choose another or update timm")
+    count = len(backbone.feature_info)
+    if out_indices is None:
+        if not 1 <= stages <= count:
+            raise ValueError(f"stages is 1 … {count} for {name!r}, which has {count} feature maps; got {stages}")
+        return tuple(range(count - stages, count))
+    take = _take_indices(count, out_indices)
+    if take != sorted(set(take)):
+        raise ValueError(f"out_indices must rise, shallowest map first, got {list(out_indices)}")
+    return tuple(take)
+
+
+TINY_BACKBONE: dict[str, Any] = {
+    "backbone": "resnet18d",
+    "backbone_args": {"channels": (32, 64, 128, 192), "stem_width": 16},
+    "input_size": (3, 96, 96),
+    "test_input_size": (3, 128, 128),
+}
+"""A slim ResNet-18-D: half the channels and fewer in the last stage."""
+
+_PAPER = "PRF-Net: progressive region-focused network for fine-grained human behavior recognition"
+
+
+def _imagenet(repo: str) -> WeightsInfo:
+    return WeightsInfo(
+        covers="backbone", source="hf-hub", location=repo, prefix="backbone.", exclude=("fc.*",), data="ImageNet-1k"
+    )
+
+
+@register_model(
+    paper=_PAPER,
+    num_classes=24,
+    params=49_505_440,
+    aliases=("prfnet",),
+    weights=(_imagenet("timm/resnet50.tv_in1k"),),
+    timm=True,
+)
+def prfnet_resnet50(**kwargs: Any) -> PRFNet:
+    """PRF-Net on ResNet-50: the paper's configuration."""
+    return PRFNet(**{"backbone": "resnet50", **kwargs})
+
+
+@register_model(
+    paper=_PAPER,
+    num_classes=24,
+    weights=(_imagenet("timm/resnet18.tv_in1k"),),
+    timm=True,
+)
+def prfnet_resnet18(**kwargs: Any) -> PRFNet:
+    """PRF-Net on ResNet-18, with narrower tokens: a quick one to fine-tune."""
+    return PRFNet(**{"backbone": "resnet18", "dim": 512, **kwargs})
+
+
+@register_model(paper=_PAPER, num_classes=24, input_size=(3, 96, 96), timm=True)
+def prfnet_tiny(**kwargs: Any) -> PRFNet:
+    """PRF-Net on a slim ResNet-18-D with narrow tokens: trains on a CPU, bundled weights."""
+    return PRFNet(**{**TINY_BACKBONE, "dim": 128, "tokens": 4, "num_heads": 4, "hidden": 256, **kwargs})

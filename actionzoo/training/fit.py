@@ -1,0 +1,305 @@
+"""One short training loop on Hugging Face accelerate, for every image classifier of the library."""
+
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..data.folders import ActionImages, ActionSamples
+from ..data.transforms import eval_transform, train_transform
+from .evaluate import evaluate, write_report
+from .progressive import progressive_step
+from .recipes import Recipe
+
+
+def fit(
+    model: nn.Module,
+    samples: ActionSamples,
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    input_size: int | None = None,
+    seed: int = 0,
+    amp: str = "no",
+    workers: int = 0,
+    resume: bool = False,
+    card: dict[str, Any] | None = None,
+    progress: bool = True,
+    stop_after: int | None = None,
+) -> dict[str, Any]:
+    """Train an image classifier and leave a folder that `create("local-dir:…")` loads.
+
+    A model with `forward_stage` is trained by `progressive_step`, any other with plain cross-entropy. The state
+    is written after every epoch, and every epoch draws its random numbers from `(seed, epoch)` alone, so that a
+    run that was stopped and resumed ends as it would have. The last epoch's weights are kept: `test` chooses
+    nothing. Under `accelerate launch` or `torchrun` it runs on all their devices.
+
+    Args:
+        model: The network; `pretrained_cfg` gives its input size, mean and std.
+        samples: Data with a `train` split; `val` is scored every epoch, `test` once at the end.
+        recipe: Hyper-parameters.
+        output: Folder to write: `state.pt`, `history.json`, then `model.safetensors`, `config.json`, `README.md`,
+            `metrics.json` and `pr.png`, `roc.png`, `confusion.png`.
+        input_size: Side of the crops in pixels, in training and scoring; the model's own if None.
+        seed: Seed of initial order, augmentation and dropout (not of the weights the model came with).
+        amp: `"no"`, `"bf16"` or `"fp16"`: accelerate's mixed precision.
+        workers: Processes that decode images.
+        resume: Go on from `output/state.pt` where there is one.
+        card: Facts for the model card: data, licence, command and the like.
+        progress: Show a progress bar.
+        stop_after: Stop (resumably) after this many epochs of the schedule.
+
+    Returns:
+        The metrics written to `metrics.json`, or those of the last epoch where the run was stopped early.
+
+    Raises:
+        ImportError: If the extra `train` is not installed.
+        ValueError: If there is no training data, or fewer images than a batch holds.
+        FileExistsError: If `output` holds another run and `resume` is False.
+        FloatingPointError: If a loss is not finite.
+    """
+    run = _Run(model, samples, recipe, Path(output), input_size, seed, amp, workers, progress)
+    start = run.restore() if resume else run.refuse_overwrite()
+    for epoch in range(start, recipe.epochs):
+        run.train_epoch(epoch)
+        if stop_after is not None and epoch + 1 >= stop_after:
+            return run.history[-1]
+    return run.finish(card or {})
+
+
+class _Run:
+    """The state of one run: model, optimizer, schedule, data and history."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        samples: ActionSamples,
+        recipe: Recipe,
+        output: Path,
+        input_size: int | None,
+        seed: int,
+        amp: str,
+        workers: int,
+        progress: bool,
+    ) -> None:
+        try:
+            from accelerate import Accelerator, DistributedDataParallelKwargs
+        except ImportError as error:
+            raise ImportError('training needs accelerate: pip install "actionzoo[train]"') from error
+        train = samples.items.get("train", [])
+        if len(train) < recipe.batch_size:
+            raise ValueError(f"{len(train)} training images do not fill one batch of {recipe.batch_size}; lower it")
+        # a partial pass uses a part of the parameters only
+        handlers = [DistributedDataParallelKwargs(find_unused_parameters=hasattr(model, "forward_stage"))]
+        self.accelerator = Accelerator(mixed_precision=amp, kwargs_handlers=handlers)
+        self.recipe, self.output, self.seed, self.progress = recipe, output, seed, progress
+        self.samples, self.workers = samples, workers
+        self.cfg: dict[str, Any] = model.pretrained_cfg
+        if input_size is not None:
+            self.cfg["input_size"] = (self.cfg["input_size"][0], input_size, input_size)
+            self.cfg.pop("test_input_size", None)
+        self.cfg["classes"] = list(samples.classes)
+        self.cfg["crop_pct"] = recipe.crop_pct
+        self.eval_transform = eval_transform(self.cfg)
+
+        self.order = torch.Generator()
+        dataset = ActionImages(train, train_transform(self.cfg, recipe))
+        loader = DataLoader(
+            dataset, recipe.batch_size, shuffle=True, drop_last=True, num_workers=workers, generator=self.order
+        )
+        # the same values, and convolutions are faster in this layout on every device
+        model = model.to(memory_format=torch.channels_last)
+        optimizer = _optimizer(model, recipe)
+        self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
+        self.steps = len(self.loader)
+        self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self.history: list[dict[str, Any]] = []
+        self.criterion: Callable[[Tensor, Tensor], Tensor] = lambda logits, y: F.cross_entropy(
+            logits, y, label_smoothing=recipe.label_smoothing
+        )
+
+    @property
+    def state_file(self) -> Path:
+        return self.output / "state.pt"
+
+    def refuse_overwrite(self) -> int:
+        if self.state_file.exists():
+            raise FileExistsError(f"{self.output} holds a run already; resume it (--resume) or choose another folder")
+        return 0
+
+    def restore(self) -> int:
+        if not self.state_file.exists():
+            return 0
+        state = torch.load(self.state_file, map_location="cpu", weights_only=True)
+        if state["recipe"] != repr(self.recipe) or state["seed"] != self.seed:
+            raise ValueError(
+                f"{self.state_file} was written with seed {state['seed']} and {state['recipe']}; resume with the same"
+            )
+        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history = json.loads(state["history"])
+        return state["epoch"] + 1
+
+    def _save(self, epoch: int) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        self.output.mkdir(parents=True, exist_ok=True)
+        state = {
+            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": epoch,
+            "seed": self.seed,
+            "recipe": repr(self.recipe),
+            "history": json.dumps(self.history),
+        }
+        temporary = self.state_file.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self.state_file)
+        _write_json(self.output / "history.json", self.history)
+
+    def _schedule(self, progress: float) -> float:
+        warmup = self.recipe.warmup_epochs / self.recipe.epochs
+        if progress < warmup:
+            return max(progress / warmup, 1e-3)
+        return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+    def _clip(self) -> None:
+        if self.recipe.clip_grad is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
+
+    def _step(self, images: Tensor, targets: Tensor) -> Tensor:
+        """One mini-batch -> its losses, the one that inference uses last."""
+        if not hasattr(self.accelerator.unwrap_model(self.model), "forward_stage"):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.criterion(self.model(images), targets)
+            self.accelerator.backward(loss)
+            self._clip()
+            self.optimizer.step()
+            return loss.detach()[None]
+        return progressive_step(
+            self.model,
+            images,
+            targets,
+            self.optimizer,
+            criterion=self.criterion,
+            generator="model" if self.recipe.zoom else None,
+            weighted=self.recipe.weighted,
+            repeats=self.recipe.repeats,
+            final_input=self.recipe.final_input,
+            concat_weight=self.recipe.concat_weight,
+            backward=self.accelerator.backward,
+            before_step=self._clip,
+        ).losses
+
+    def train_epoch(self, epoch: int) -> None:
+        from tqdm import tqdm
+
+        seed_everything(self.seed * 100_003 + epoch + self.accelerator.process_index * 7919)
+        self.order.manual_seed(self.seed * 100_003 + epoch)
+        if hasattr(self.loader, "set_epoch"):
+            self.loader.set_epoch(epoch)
+        self.model.train()
+        began, sums = time.perf_counter(), None
+        hidden = not (self.progress and self.accelerator.is_local_main_process)
+        bar = tqdm(self.loader, f"epoch {epoch + 1}/{self.recipe.epochs}", self.steps, leave=False, disable=hidden)
+        for i, (images, targets) in enumerate(bar):
+            factor = self._schedule((epoch + i / self.steps) / self.recipe.epochs)
+            for group, lr in zip(self.optimizer.param_groups, self.base_lrs):
+                group["lr"] = lr * factor
+            losses = self._step(images.contiguous(memory_format=torch.channels_last), targets)
+            sums = losses if sums is None else sums + losses
+            if i % 10 == 0:
+                if not bool(torch.isfinite(losses).all()):
+                    raise FloatingPointError(
+                        f"loss {losses.tolist()} at epoch {epoch + 1}, batch {i + 1}; lower the learning rate"
+                    )
+                bar.set_postfix(loss=f"{losses[-1].item():.3f}")
+        assert sums is not None
+        row: dict[str, Any] = {"epoch": epoch + 1, "losses": [round(v / self.steps, 5) for v in sums.tolist()]}
+        row["train_seconds"] = round(time.perf_counter() - began, 1)
+        if "val" in self.samples.items:
+            row["val_top1"] = self.score("val")["top1"]
+        self.history.append(row)
+        if not hidden:
+            tqdm.write("  ".join(f"{key} {value}" for key, value in row.items()))
+        self._save(epoch)
+        self.accelerator.wait_for_everyone()
+
+    def score(self, split: str, report: bool = False) -> dict[str, Any]:
+        """Score a split; every process computes the whole of it, which keeps the figure exact."""
+        dataset = ActionImages(self.samples.items[split], self.eval_transform)
+        loader = DataLoader(dataset, self.recipe.batch_size, num_workers=self.workers)
+        # the report is in full precision, as the saved weights will be run
+        network = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=not report)
+        result = evaluate(network, loader, device=self.accelerator.device, progress=report and self.progress)
+        if report and self.accelerator.is_main_process:
+            write_report(result, self.samples.classes, self.output)
+        return result.metrics
+
+    def finish(self, card: dict[str, Any]) -> dict[str, Any]:
+        from dataclasses import asdict
+
+        split = next((name for name in ("test", "val", "train") if name in self.samples.items))
+        metrics = {"split": split, **self.score(split, report=True)}
+        metrics["train_seconds"] = round(sum(row["train_seconds"] for row in self.history), 1)
+        if self.accelerator.is_main_process:
+            network = self.accelerator.unwrap_model(self.model)
+            self.cfg.update({**card, "recipe": asdict(self.recipe), "seed": self.seed, "metrics": metrics})
+            _write_json(self.output / "metrics.json", metrics)
+            save_trained(network, self.output)
+        return metrics
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, numpy's and torch's generators, which the augmentations draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def save_trained(model: Any, output: Path) -> None:
+    """Write the trained weights, as a package model's folder or, for a plain timm model, as a state dict."""
+    if hasattr(model, "save_pretrained"):
+        model.save_pretrained(output)
+    else:
+        from ..weights import save_checkpoint
+
+        save_checkpoint(model, output / "model.safetensors")
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    skip = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()  # type: ignore[operator]
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and name not in skip
+            groups.setdefault((decays, name.startswith("backbone.")), []).append(parameter)
+    params = [
+        {
+            "params": members,
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+            "lr": recipe.lr * (recipe.backbone_lr_scale if backbone else 1.0),
+        }
+        for (decays, backbone), members in groups.items()
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(params, lr=recipe.lr, momentum=recipe.momentum)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(params, lr=recipe.lr)
+    raise ValueError(f"a recipe's optimizer is 'sgd' or 'adamw', got {recipe.optimizer!r}")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,86 @@
+"""Training recipes: the papers' printed hyper-parameters, and this library's own for its tiny models."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+__all__ = ["Recipe", "recipes"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Hyper-parameters of one training run. `recipe.override(epochs=10)` gives a changed copy.
+
+    Lengths are pixels; `lr` is the peak learning rate; the schedule is a linear warm-up and a cosine to zero.
+    """
+
+    source: str
+    """Where the numbers come from."""
+    epochs: int
+    batch_size: int
+    optimizer: str
+    """`"sgd"` (with `momentum`) or `"adamw"`."""
+    lr: float
+    weight_decay: float
+    momentum: float = 0.9
+    backbone_lr_scale: float = 1.0
+    """Factor on the learning rate of parameters under `backbone.`."""
+    warmup_epochs: float = 0.0
+    crop_pct: float = 256 / 260
+    """Images are squashed to a square of `input_size / crop_pct`, then cropped, at random or centrally."""
+    resize: str = "squash"
+    """Training geometry: `"squash"` (as `crop_pct` says) or `"random"` (random resized crop). Scoring squashes."""
+    scale: tuple[float, float] = (0.35, 1.0)
+    """Area range of the random resized crop."""
+    hflip: float = 0.5
+    auto_augment: str | None = None
+    """timm's augmentation string, e.g. `"rand-m7-n2-mstd0.5-inc1"`."""
+    erase: float = 0.0
+    """Probability of random erasing."""
+    label_smoothing: float = 0.0
+    clip_grad: float | None = None
+    """Largest norm of the gradient."""
+    repeats: int = 1
+    final_input: str = "original"
+    concat_weight: float = 1.0
+    weighted: bool = True
+    zoom: bool = True
+    """Whether progressive training zooms in with the region-focused generator."""
+
+    def override(self, **changes: Any) -> "Recipe":
+        """A copy with the given fields changed; None leaves a field as it is.
+
+        Raises:
+            ValueError: If a field does not exist.
+        """
+        unknown = set(changes) - set(asdict(self))
+        if unknown:
+            raise ValueError(f"a Recipe has no field {sorted(unknown)}; it has {sorted(asdict(self))}")
+        return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+
+recipes: dict[str, Recipe] = {
+    "prfnet": Recipe(
+        source="PRF-Net section 4.2; the backbone's tenfold smaller rate is this library's decision",
+        epochs=100,
+        batch_size=32,
+        optimizer="sgd",
+        lr=0.002,
+        weight_decay=5e-4,
+        backbone_lr_scale=0.1,
+    ),
+    "scratch": Recipe(
+        source="actionzoo: small networks from random weights on a few thousand images",
+        epochs=40,
+        batch_size=64,
+        optimizer="adamw",
+        lr=1e-3,
+        weight_decay=0.05,
+        warmup_epochs=3,
+        crop_pct=1.0,
+        resize="random",
+        auto_augment="rand-m6-n2-mstd0.5-inc1",
+        erase=0.2,
+        label_smoothing=0.1,
+        clip_grad=5.0,
+    ),
+}
