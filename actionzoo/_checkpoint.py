@@ -20,8 +20,9 @@ METADATA_KEY = "actionzoo"
 
 # What a checkpoint says about its model, taken from `model.pretrained_cfg`.
 DESCRIBED = (
-    "architecture", "tag", "task", "paper", "model_args", "num_classes", "in_chans", "input_size", "classes",
-    "mean", "std", "crop_pct", "interpolation", "classifier", "first_conv", "pool_size",
+    "architecture", "tag", "task", "paper", "model_args", "num_classes", "in_chans", "classes",
+    "input_size", "test_input_size", "mean", "std", "crop_pct", "test_crop_pct", "crop_mode", "interpolation",
+    "classifier", "first_conv", "pool_size",
     "licence", "data", "metrics", "recipe", "url",
 )  # fmt: skip
 

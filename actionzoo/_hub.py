@@ -46,7 +46,7 @@ def fetch_from_hub(
         ValueError: if `repo` is not a repository name.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import HFValidationError
 
     what = f"{filename} of hf-hub:{repo}{'@' + revision if revision else ''}"
     try:
@@ -184,7 +184,8 @@ class HubMixin:
             ValueError: if the model does not know its architecture's name (build it with `create`).
             TypeError: if a model argument cannot be written as JSON.
         """
-        return self._save(directory, f"local-dir:{directory}", metadata)
+        # The card may be published with the folder, so it names the folder without the way there.
+        return self._save(directory, f"local-dir:{Path(directory).name}", metadata)
 
     def _save(
         self, directory: str | os.PathLike[str], reference: str, metadata: Mapping[str, Any] | None

@@ -117,9 +117,9 @@ def _list(args: argparse.Namespace) -> int:
 
 def _describe(info: Any) -> dict[str, Any]:
     keys = ("name", "aliases", "description", "task", "paper", "input_size", "num_classes", "parameters", "macs")
-    weights = ("name", "covers", "source", "location", "licence", "data", "num_classes", "metrics", "sha256", "revision")
+    facts = ("name", "covers", "source", "location", "licence", "data", "num_classes", "metrics", "sha256", "revision")
     row = {key: getattr(info, key) for key in keys}
-    row["weights"] = [{key: getattr(entry, key) for key in weights} for entry in info.weights]
+    row["weights"] = [{key: getattr(entry, key) for key in facts} for entry in info.weights]
     return row
 
 
@@ -308,7 +308,7 @@ def _verify(args: argparse.Namespace) -> int:
     from .weights import verify_weights
 
     rows = verify_weights(args.pattern)
-    bad = [row for row in rows if row["status"] == "mismatch"]
+    bad = [row for row in rows if row["status"] in ("mismatch", "missing")]
     if args.json:
         print(json.dumps(rows, indent=1))
     else:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias, cast, overload
 
 import torch
 from PIL import Image
@@ -16,7 +16,7 @@ from .data.folders import load_image
 from .data.transforms import eval_transform
 from .registry import create, list_models, model_info
 
-Picture: TypeAlias = "str | os.PathLike[str] | Image.Image | Tensor"
+Picture: TypeAlias = str | os.PathLike[str] | Image.Image | Tensor
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class ActionResult:
         if self.image is None:
             raise RuntimeError("this result holds no picture to draw on")
         labels, scores = zip(*self.top(k))
-        panels = [draw.score_bars(self.image, labels, scores)]
+        panels = [draw.score_bars(self.image, labels, scores, k=k)]
         if self.focus:
             panels.append(draw.focus_chain(self.image, torch.tensor(self.focus)))
         return draw.stack(panels)
@@ -166,7 +166,7 @@ class ActionPipeline:
         batch = self.transform(image)[None].to(self.device)
         focus, attention, view = (), None, self._field_of_view(image.size)
         regions = getattr(self.model, "focus_regions", None)
-        if regions is not None and len(getattr(self.model, "stage_heads", ())):
+        if regions is not None and len(cast(Any, self.model).stage_heads):
             out = regions(batch)
             logits = out.logits
             focus = tuple(self._to_picture(box, view, batch.shape[2:]) for box in out.boxes[0].tolist())

@@ -1,5 +1,6 @@
 """Multiply-accumulates and parameters of a model, without running it on real data."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.hooks import RemovableHandle
 
 
 class _PlainPython(TorchFunctionMode):
@@ -44,17 +46,47 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _count(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, dict[Any, int]]:
-    """Run once and return floating-point operations by module path and operator."""
+def _spent(counter: FlopCounterMode) -> Counter[Any]:
+    """Floating-point operations so far, by operator."""
+    return Counter(counter.get_flop_counts().get("Global", {}))
+
+
+def _watch(child: nn.Module, counter: FlopCounterMode, share: Counter[Any]) -> list[RemovableHandle]:
+    """Add to `share` what runs inside the child or, where it is entered past its `forward`, its modules."""
+    entered: list[Counter[Any]] = []
+
+    def enter(module: nn.Module, args: Any) -> None:
+        entered.append(_spent(counter))
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        before = entered.pop()
+        if not entered:
+            share.update(_spent(counter) - before)
+
+    handles = []
+    for module in child.modules():
+        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    return handles
+
+
+def _count(model: nn.Module, inputs: tuple[Any, ...], shares: dict[str, Counter[Any]] | None = None) -> Counter[Any]:
+    """Run once and return operations by operator; fill `shares` by direct child."""
     aten = torch.ops.aten
     products = {aten.mv: _product_flops, aten.dot: _product_flops, aten.addmv: _offset_product_flops}
     counter = FlopCounterMode(display=False, custom_mapping=products)
-    with torch.no_grad(), _evaluating(model), _PlainPython(), counter:
-        model(*inputs)
-    return {path: dict(by_op) for path, by_op in counter.get_flop_counts().items()}
+    handles = []
+    try:
+        for name, share in (shares or {}).items():
+            handles += _watch(model.get_submodule(name), counter, share)
+        with torch.no_grad(), _evaluating(model), _PlainPython(), counter:
+            model(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return _spent(counter)
 
 
-def _macs(by_op: dict[Any, int], ops: str) -> int:
+def _macs(by_op: Counter[Any], ops: str) -> int:
     total = sum(flops for op, flops in by_op.items() if ops == "all" or "convolution" in str(op))
     return total // 2
 
@@ -89,7 +121,7 @@ def count_macs(model: nn.Module, *inputs: Any, ops: Literal["conv", "all"] = "co
     """
     if ops not in ("conv", "all"):
         raise ValueError(f'ops must be "conv" or "all", got {ops!r}')
-    return _macs(_count(model, inputs)["Global"], ops)
+    return _macs(_count(model, inputs), ops)
 
 
 def count_parameters(model: nn.Module, *, trainable_only: bool = False) -> int:
@@ -105,8 +137,8 @@ def count_parameters(model: nn.Module, *, trainable_only: bool = False) -> int:
 def profile_table(model: nn.Module, *inputs: Any) -> str:
     """Tabulate parameters and MACs of the model's direct children, ready to print.
 
-    Work outside the children's own `forward` (functional calls, or children entered through another
-    method) stands in the row `(itself)`; children without parameters and MACs are left out.
+    Work that no module of a child does, such as a functional call, stands in the row `(itself)`;
+    children without parameters and MACs are left out.
 
     Args:
         model: any module.
@@ -115,22 +147,20 @@ def profile_table(model: nn.Module, *inputs: Any) -> str:
     Returns:
         Lines of: name, million parameters, conv GMACs, all GMACs; the last line is the whole model.
     """
-    counts = _count(model, inputs)
-    root = type(model).__name__
+    children = dict(model.named_children())
+    shares: dict[str, Counter[Any]] = {name: Counter() for name in children}
+    whole = _count(model, inputs, shares)
 
-    def row(name: str, path: str, parameters: int) -> tuple[str, int, int, int]:
-        by_op = counts.get(path, {})
+    def row(name: str, parameters: int, by_op: Counter[Any]) -> tuple[str, int, int, int]:
         return name, parameters, _macs(by_op, "conv"), _macs(by_op, "all")
 
-    rows = [row(n, f"{root}.{n}", count_parameters(child)) for n, child in model.named_children()]
-    total = row(root, "Global", count_parameters(model))
+    rows = [row(name, count_parameters(child), shares[name]) for name, child in children.items()]
+    total = row(type(model).__name__, count_parameters(model), whole)
     own = sum(p.numel() for p in model.parameters(recurse=False))
     rows.append(("(itself)", own, total[2] - sum(r[2] for r in rows), total[3] - sum(r[3] for r in rows)))
     rows = [r for r in rows if any(r[1:])] + [total]
     width = max(len(r[0]) for r in rows)
     lines = [f"{'module':<{width}}  params (M)  conv GMACs  all GMACs"]
     for name, parameters, conv, everything in rows:
-        lines.append(
-            f"{name:<{width}}  {parameters / 1e6:10.3f}  {conv / 1e9:10.4f}  {everything / 1e9:9.4f}"
-        )
+        lines.append(f"{name:<{width}}  {parameters / 1e6:10.3f}  {conv / 1e9:10.4f}  {everything / 1e9:9.4f}")
     return "\n".join(lines)

@@ -22,7 +22,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # What weights say of the pictures they take, and of themselves.
-INPUT_CONFIG = ("input_size", "mean", "std", "crop_pct", "interpolation")
+INPUT_CONFIG = (
+    "input_size", "test_input_size", "mean", "std", "crop_pct", "test_crop_pct", "crop_mode", "interpolation",
+)  # fmt: skip
 DESCRIPTION = ("tag", "licence", "data", "classes", "metrics", "recipe", "url")
 
 EntryPoint = TypeVar("EntryPoint", bound=Callable[..., nn.Module])
@@ -214,7 +216,9 @@ def _build(
         if isinstance(value, int):
             config[key] = value
     config.setdefault("in_chans", config["input_size"][0])
-    config["input_size"] = (config["in_chans"], *config["input_size"][1:])
+    for key in ("input_size", "test_input_size"):
+        if config.get(key):
+            config[key] = (config["in_chans"], *config[key][1:])
     told = stored.info.num_classes if stored is not None else None
     if told is not None and told != config.get("num_classes"):
         # Scores and class names of the weights' own classifier say nothing of a new one.

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -23,6 +23,7 @@ class HubServer(ThreadingHTTPServer):
         self.commits: dict[str, dict[str, Files]] = {}
         self.private: dict[str, bool] = {}
         self.requests: list[str] = []
+        self.after_reply: Callable[[str], None] = lambda path: None
 
     @property
     def endpoint(self) -> str:
@@ -82,7 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reply(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
         # As on the real hub, large files are known by their sha256 and the others by a git hash.
         kind = hashlib.sha256 if name.endswith(".safetensors") else hashlib.sha1
-        return self._reply(200, body, ETag=f'"{kind(body).hexdigest()}"', X_Repo_Commit=commit)
+        self._reply(200, body, ETag=f'"{kind(body).hexdigest()}"', X_Repo_Commit=commit)
+        self.server.after_reply(self.path)
 
     do_GET = do_HEAD
 
@@ -100,6 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
         repo = f"{organisation}/{name}"
         if repo not in self.server.commits:
             return self._reply(404, X_Error_Code="RepoNotFound")
+        if action == "commit" and revision not in self.server.branches[repo]:
+            return self._reply(404, X_Error_Code="RevisionNotFound")
         return getattr(self, f"_{action}")(repo, revision, body)
 
     def _branch(self, repo: str, revision: str, body: bytes) -> None:

@@ -103,7 +103,7 @@ def _table_rows(path: Path, root: Path, label: str | None) -> tuple[list[tuple[s
         table = list(csv.DictReader(file))
     columns = list(table[0]) if table else []
     if label is None or any(name not in columns for name in ("split", "file", label)):
-        raise ValueError(f"{path} needs the columns split, file and a label column; it has {columns}, label is {label!r}")
+        raise ValueError(f"{path} needs the columns split, file and a label; it has {columns}, label is {label!r}")
     rows = []
     for row in table:
         if row[label]:

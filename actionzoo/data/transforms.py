@@ -34,7 +34,9 @@ def eval_transform(cfg: Mapping[str, Any], input_size: int | None = None) -> Cal
     return T.Compose([resize, T.CenterCrop(size), T.ToTensor(), T.Normalize(cfg["mean"], cfg["std"])])
 
 
-def train_transform(cfg: Mapping[str, Any], recipe: Any, input_size: int | None = None) -> Callable[[Image.Image], Tensor]:
+def train_transform(
+    cfg: Mapping[str, Any], recipe: Any, input_size: int | None = None
+) -> Callable[[Image.Image], Tensor]:
     """The random transform that a `Recipe` describes, for a model's `pretrained_cfg`.
 
     Args:
@@ -60,7 +62,8 @@ def train_transform(cfg: Mapping[str, Any], recipe: Any, input_size: int | None 
     steps.append(T.RandomHorizontalFlip(recipe.hflip))
     if recipe.auto_augment:
         fill = tuple(round(255 * m) for m in cfg["mean"])
-        steps.append(rand_augment_transform(recipe.auto_augment, {"translate_const": round(size * 0.45), "img_mean": fill}))
+        limits = {"translate_const": round(size * 0.45), "img_mean": fill}
+        steps.append(rand_augment_transform(recipe.auto_augment, limits))
     steps += [T.ToTensor(), T.Normalize(cfg["mean"], cfg["std"])]
     if recipe.erase:
         steps.append(RandomErasing(recipe.erase, mode="pixel", device="cpu"))

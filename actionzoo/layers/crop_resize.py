@@ -12,8 +12,8 @@ def crop_resize(images: Tensor, boxes: Tensor, index: Tensor, size: int | tuple[
     mode="bilinear", align_corners=False)`: no pixel outside a box is ever read, which `roi_align` and
     `grid_sample` do at the border. Pixels outside the image read 0; a box narrower than one pixel is widened to
     one. In eager mode on the CPU the boxes are read once and cropped one by one (in one piece where all have one
-    size); compiled, exported or on an accelerator the same arithmetic runs as four gathers, with no host
-    synchronisation.
+    size and no gradient is wanted); compiled, exported or on an accelerator the same arithmetic runs as four
+    gathers, with no host synchronisation.
 
     Args:
         images: `(B, C, H, W)` floating-point images or feature maps.
@@ -64,7 +64,9 @@ def _crop_one_by_one(images: Tensor, boxes: Tensor, index: Tensor, height: int, 
             raise ValueError(f"crop_resize got image index {row[4]} for a batch of {batch} images")
 
     inside = all(x1 >= 0 and y1 >= 0 and x2 <= image_w and y2 <= image_h for x1, y1, x2, y2, _ in rows)
-    if inside and len({(x2 - x1, y2 - y1) for x1, y1, x2, y2, _ in rows}) == 1:
+    # the backward pass would allocate every window of every image
+    backward = torch.is_grad_enabled() and images.requires_grad
+    if inside and not backward and len({(x2 - x1, y2 - y1) for x1, y1, x2, y2, _ in rows}) == 1:
         x1, y1, x2, y2, _ = rows[0]
         windows = images.unfold(2, y2 - y1, 1).unfold(3, x2 - x1, 1)
         crops = windows[index.long(), :, boxes[:, 1].long(), boxes[:, 0].long()]
@@ -79,7 +81,8 @@ def _crop(images: Tensor, row: tuple[int, int, int, int, int]) -> Tensor:
     left, right = min(max(x1, 0), image_w), min(max(x2, 0), image_w)
     top, bottom = min(max(y1, 0), image_h), min(max(y2, 0), image_h)
     if left == right or top == bottom:
-        return images.new_zeros(1, images.shape[1], y2 - y1, x2 - x1)
+        # the empty sum is 0 and keeps the crop in the autograd graph
+        return images.new_zeros(1, images.shape[1], y2 - y1, x2 - x1) + images[:0].sum()
     crop = images[i : i + 1, :, top:bottom, left:right]
     padding = (left - x1, x2 - right, top - y1, y2 - bottom)
     return F.pad(crop, padding) if any(padding) else crop
@@ -100,7 +103,9 @@ def _taps(start: Tensor, stop: Tensor, out: int, limit: int, dtype: torch.dtype)
     # F.interpolate's own rule: half-pixel centres, clamped at the first pixel
     source = (length.to(dtype)[:, None] / out * centres - 0.5).clamp(min=0)
     low = torch.minimum(source.long(), length[:, None] - 1)
-    high = torch.minimum(low + 1, length[:, None] - 1)
+    # at its own size F.interpolate copies: a NaN or infinite neighbour of weight 0 must not spread
+    step = (length != out).long()[:, None]
+    high = torch.minimum(low + step, length[:, None] - 1)
     weight = source - low.to(dtype)
     low, high = low + start[:, None], high + start[:, None]
     low_in, high_in = (low >= 0) & (low < limit), (high >= 0) & (high < limit)
@@ -115,11 +120,12 @@ def _crop_gather(images: Tensor, boxes: Tensor, index: Tensor, height: int, widt
     top, bottom, top_in, bottom_in, wy = _taps(y1, y2, height, image_h, dtype)
     left, right, left_in, right_in, wx = _taps(x1, x2, width, image_w, dtype)
 
-    pixels = images.permute(0, 2, 3, 1).reshape(batch * image_h * image_w, channels)
+    # cast before the gathers, so that the gradients of a pixel read many times add up in this precision too
+    pixels = images.to(dtype).permute(0, 2, 3, 1).reshape(batch * image_h * image_w, channels)
     base = (index.long() * (image_h * image_w))[:, None, None]
 
     def tap(y: Tensor, y_in: Tensor, x: Tensor, x_in: Tensor) -> Tensor:
-        values = pixels[base + y[:, :, None] * image_w + x[:, None, :]].to(dtype)
+        values = pixels[base + y[:, :, None] * image_w + x[:, None, :]]
         inside = (y_in[:, :, None] & x_in[:, None, :]).unsqueeze(-1)
         return torch.where(inside, values, values.new_zeros(()))
 

@@ -30,6 +30,13 @@ def attention_map(features: Tensor) -> Tensor:
     return torch.relu(weights * features).sum(1)
 
 
+def _check_window(kappa: float, center_offset: float) -> None:
+    if not 0 < kappa <= 1:
+        raise ValueError(f"kappa is a fraction of the image's side in (0, 1], got {kappa}")
+    if not 0 <= center_offset <= 1:
+        raise ValueError(f"center_offset is a fraction of a cell in [0, 1], got {center_offset}")
+
+
 def focus_boxes(
     features: Tensor, image_size: tuple[int, int], kappa: float = 0.75, center_offset: float = 0.5
 ) -> Tensor:
@@ -49,16 +56,19 @@ def focus_boxes(
         `(B, 4)` int64 xyxy boxes in image pixels, half-open, all of one size and inside the image.
 
     Raises:
-        ValueError: If the features are not four-dimensional.
+        ValueError: If the features are not four-dimensional, `kappa` is outside `(0, 1]` or `center_offset`
+            outside `[0, 1]`.
     """
+    _check_window(kappa, center_offset)
     scores = attention_map(features)
     h, w = scores.shape[1:]
     height, width = image_size
     box_h, box_w = max(1, round(kappa * height)), max(1, round(kappa * width))
     flat = scores.flatten(1)
     strongest = flat.argmax(1)
-    y = (strongest // w + center_offset) * (height / h)
-    x = (strongest % w + center_offset) * (width / w)
+    # multiplied first: a rounded quotient moves some windows by one pixel
+    y = (strongest // w + center_offset) * height / h
+    x = (strongest % w + center_offset) * width / w
     finite = torch.isfinite(flat).all(1)
     y = torch.where(finite, y, height / 2)
     x = torch.where(finite, x, width / 2)
@@ -113,10 +123,7 @@ class RegionFocusedGenerator(nn.Module):
             ValueError: If `kappa` is outside `(0, 1]` or `center_offset` outside `[0, 1]`.
         """
         super().__init__()
-        if not 0 < kappa <= 1:
-            raise ValueError(f"kappa is a fraction of the image's side in (0, 1], got {kappa}")
-        if not 0 <= center_offset <= 1:
-            raise ValueError(f"center_offset is a fraction of a cell in [0, 1], got {center_offset}")
+        _check_window(kappa, center_offset)
         self.kappa = kappa
         self.center_offset = center_offset
 

@@ -140,4 +140,5 @@ def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, f
     p, shrink = correct / total, 1 + z * z / total
     centre = (p + z * z / (2 * total)) / shrink
     half = z / shrink * math.sqrt(p * (1 - p) / total + (z / (2 * total)) ** 2)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding must not push the proportion itself outside.
+    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))

@@ -41,7 +41,8 @@ class PlainClassifier(HubMixin, nn.Module):
             test_input_size: `(C, H, W)` at inference where it differs from training's, as in timm.
         """
         super().__init__()
-        self.backbone = timm.create_model(
+        # the attributes of a timm model are not declared, so it is typed loosely
+        self.backbone: Any = timm.create_model(
             backbone,
             num_classes=num_classes,
             in_chans=in_chans,
@@ -65,6 +66,11 @@ class PlainClassifier(HubMixin, nn.Module):
         }
         if test_input_size is not None:
             self.pretrained_cfg["test_input_size"] = (in_chans, *test_input_size[1:])
+
+    @property
+    def classifier_names(self) -> tuple[str, ...]:
+        """Dotted name of the linear classifier."""
+        return (self.pretrained_cfg["classifier"],)
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that optimizers should not decay, as timm asks."""
@@ -105,19 +111,19 @@ class PlainClassifier(HubMixin, nn.Module):
         return self.forward_head(self.forward_features(images))
 
 
-@register_model(num_classes=24)
+@register_model(num_classes=24, params=23_557_208, macs=5_338_349_568)
 def plain_resnet50(**kwargs: Any) -> PlainClassifier:
     """Plain ResNet-50, the base of PRF-Net's Table 5."""
     return PlainClassifier(**{"backbone": "resnet50", **kwargs})
 
 
-@register_model(num_classes=24)
+@register_model(num_classes=24, params=11_188_824, macs=2_368_745_472)
 def plain_resnet18(**kwargs: Any) -> PlainClassifier:
     """Plain ResNet-18."""
     return PlainClassifier(**{"backbone": "resnet18", **kwargs})
 
 
-@register_model(num_classes=24, input_size=(3, 96, 96))
+@register_model(num_classes=24, input_size=(3, 96, 96), params=1_949_512, macs=87_077_376)
 def plain_tiny(**kwargs: Any) -> PlainClassifier:
     """The backbone of `prfnet_tiny` alone, for comparison."""
     return PlainClassifier(**{**TINY_BACKBONE, **kwargs})

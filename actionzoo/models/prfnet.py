@@ -27,7 +27,15 @@ from ..layers import (
 from ..registry import register_model
 from ..weights import HubMixin, WeightsInfo
 
-__all__ = ["ClassifierHead", "FocusOutput", "PRFNet", "StageOutput", "prfnet_resnet18", "prfnet_resnet50", "prfnet_tiny"]
+__all__ = [
+    "ClassifierHead",
+    "FocusOutput",
+    "PRFNet",
+    "StageOutput",
+    "prfnet_resnet18",
+    "prfnet_resnet50",
+    "prfnet_tiny",
+]
 
 
 class StageOutput(NamedTuple):
@@ -137,7 +145,8 @@ class PRFNet(HubMixin, nn.Module):
             ValueError: If the backbone has no such feature maps or `global_pool` is unknown.
         """
         super().__init__()
-        self.backbone = timm.create_model(backbone, num_classes=0, in_chans=in_chans, **(backbone_args or {}))
+        # the attributes of a timm model are not declared, so it is typed loosely
+        self.backbone: Any = timm.create_model(backbone, num_classes=0, in_chans=in_chans, **(backbone_args or {}))
         self.out_indices = _select_maps(self.backbone, backbone, stages, out_indices)
         maps = [self.backbone.feature_info[i] for i in self.out_indices]
         self.feature_info = [{**info, "module": f"backbone.{info['module']}"} for info in maps]
@@ -150,14 +159,14 @@ class PRFNet(HubMixin, nn.Module):
         self.head_hidden_size = hidden
         self.drop_rate = drop_rate
         self._set_global_pool(global_pool)
-        self.attention = nn.ModuleList(
+        self.attention: Any = nn.ModuleList(
             SerializedAttention(info["num_chs"], dim, tokens, num_heads, mlp_ratio) for info in maps
         )
-        self.stage_heads = nn.ModuleList(
+        self.stage_heads: Any = nn.ModuleList(
             ClassifierHead(dim, hidden, num_classes, drop_rate) for _ in self.out_indices
         )
         self.mixture = WeightedAttentionMixture(mixture)
-        self.head = ClassifierHead(self.num_features, hidden, num_classes, drop_rate)
+        self.head: Any = ClassifierHead(self.num_features, hidden, num_classes, drop_rate)
         self.focus = RegionFocusedGenerator(kappa, center_offset)
         self.grad_checkpointing = False
         self.pretrained_cfg = self.default_cfg = {
@@ -231,14 +240,14 @@ class PRFNet(HubMixin, nn.Module):
             return checkpoint(block.forward_tokens, features, use_reentrant=False)
         return block.forward_tokens(features)
 
-    def _concat(self, maps: list[Tensor], losses: Tensor | Sequence[Tensor | float] | None = None) -> Tensor:
-        return self.head(self.mixture([self._attend(i, x).mean(1) for i, x in enumerate(maps)], losses))
+    def _tokens(self, maps: list[Tensor], losses: Tensor | Sequence[Tensor | float] | None = None) -> Tensor:
+        """Attended token maps of all stages, weighted by the losses: S maps -> `(B, S * d, g, g)`."""
+        tokens = self.mixture([self._attend(i, x).transpose(1, 2) for i, x in enumerate(maps)], losses)
+        return rearrange(tokens, "b c (h w) -> b c h w", h=self.attention[0].tokens)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Attended token maps of all stages: `(B, C, H, W)` -> `(B, S * d, g, g)`, deepest stage first."""
-        maps = self._maps(images, self.num_stages)
-        tokens = self.mixture([self._attend(i, x).transpose(1, 2) for i, x in enumerate(maps)])
-        return rearrange(tokens, "b c (h w) -> b c h w", h=self.attention[0].tokens)
+        return self._tokens(self._maps(images, self.num_stages))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Mean over tokens, then the concat head: `(B, S * d, g, g)` -> `(B, K)`, or `(B, hidden)`."""
@@ -281,7 +290,7 @@ class PRFNet(HubMixin, nn.Module):
             raise ValueError(f"losses weight the concat head only, stage {last}; got them with stage {stage}")
         if stage == last:
             maps = self._maps(images, self.num_stages)
-            logits = self._concat(maps, losses)
+            logits = self.forward_head(self._tokens(maps, losses))
             return StageOutput(logits, maps[-1]) if return_features else logits
         if not self.stage_heads:
             raise RuntimeError("the stage heads were removed by prune_for_inference(); create the model anew")
@@ -332,8 +341,7 @@ class PRFNet(HubMixin, nn.Module):
         taken = [maps[i] for i in take]
         if intermediates_only:
             return taken
-        tokens = self.mixture([self._attend(i, m).transpose(1, 2) for i, m in enumerate(maps)])
-        return rearrange(tokens, "b c (h w) -> b c h w", h=self.attention[0].tokens), taken
+        return self._tokens(maps), taken
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
@@ -382,7 +390,7 @@ class PRFNet(HubMixin, nn.Module):
         grid = scores[0].shape[2:]
         scores = [F.interpolate(score, grid, mode="bilinear", align_corners=False) for score in scores]
         chained = chain_boxes(boxes, (images.shape[2], images.shape[3]))
-        return FocusOutput(self._concat(maps), torch.stack(logits, 1), chained, torch.cat(scores, 1))
+        return FocusOutput(self.forward_head(self._tokens(maps)), torch.stack(logits, 1), chained, torch.cat(scores, 1))
 
 
 def _prefixed(first_conv: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
@@ -403,7 +411,7 @@ def _take_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
 
 
 def _select_maps(
-    backbone: nn.Module, name: str, stages: int, out_indices: Sequence[int] | None
+    backbone: Any, name: str, stages: int, out_indices: Sequence[int] | None
 ) -> tuple[int, ...]:
     if not hasattr(backbone, "forward_intermediates") or not hasattr(backbone, "prune_intermediate_layers"):
         raise ValueError(f"timm model {name!r} has no forward_intermediates; choose another or update timm")
@@ -439,6 +447,7 @@ def _imagenet(repo: str) -> WeightsInfo:
     paper=_PAPER,
     num_classes=24,
     params=49_505_440,
+    macs=6_807_891_968,
     aliases=("prfnet",),
     weights=(_imagenet("timm/resnet50.tv_in1k"),),
     timm=True,
@@ -451,6 +460,8 @@ def prfnet_resnet50(**kwargs: Any) -> PRFNet:
 @register_model(
     paper=_PAPER,
     num_classes=24,
+    params=18_108_064,
+    macs=2_713_464_832,
     weights=(_imagenet("timm/resnet18.tv_in1k"),),
     timm=True,
 )
@@ -459,7 +470,9 @@ def prfnet_resnet18(**kwargs: Any) -> PRFNet:
     return PRFNet(**{"backbone": "resnet18", "dim": 512, **kwargs})
 
 
-@register_model(paper=_PAPER, num_classes=24, input_size=(3, 96, 96), timm=True)
+@register_model(
+    paper=_PAPER, num_classes=24, input_size=(3, 96, 96), params=2_526_352, macs=92_878_848, timm=True
+)
 def prfnet_tiny(**kwargs: Any) -> PRFNet:
     """PRF-Net on a slim ResNet-18-D with narrow tokens: trains on a CPU, bundled weights."""
     return PRFNet(**{**TINY_BACKBONE, "dim": 128, "tokens": 4, "num_heads": 4, "hidden": 256, **kwargs})

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -100,11 +100,11 @@ class _Run:
         if len(train) < recipe.batch_size:
             raise ValueError(f"{len(train)} training images do not fill one batch of {recipe.batch_size}; lower it")
         # a partial pass uses a part of the parameters only
-        handlers = [DistributedDataParallelKwargs(find_unused_parameters=hasattr(model, "forward_stage"))]
+        handlers: list[Any] = [DistributedDataParallelKwargs(find_unused_parameters=hasattr(model, "forward_stage"))]
         self.accelerator = Accelerator(mixed_precision=amp, kwargs_handlers=handlers)
         self.recipe, self.output, self.seed, self.progress = recipe, output, seed, progress
         self.samples, self.workers = samples, workers
-        self.cfg: dict[str, Any] = model.pretrained_cfg
+        self.cfg: dict[str, Any] = cast(Any, model).pretrained_cfg
         if input_size is not None:
             self.cfg["input_size"] = (self.cfg["input_size"][0], input_size, input_size)
             self.cfg.pop("test_input_size", None)
@@ -249,7 +249,7 @@ class _Run:
     def finish(self, card: dict[str, Any]) -> dict[str, Any]:
         from dataclasses import asdict
 
-        split = next((name for name in ("test", "val", "train") if name in self.samples.items))
+        split = next(name for name in ("test", "val", "train") if name in self.samples.items)
         metrics = {"split": split, **self.score(split, report=True)}
         metrics["train_seconds"] = round(sum(row["train_seconds"] for row in self.history), 1)
         if self.accelerator.is_main_process:

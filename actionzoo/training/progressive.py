@@ -1,7 +1,7 @@
 """Progressive attention training of PRF-Net, as one function that fits anyone's loop."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ def progressive_step(
     optimizer: torch.optim.Optimizer,
     *,
     criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
-    generator: RegionFocusedGenerator | None | str = "model",
+    generator: RegionFocusedGenerator | Literal["model"] | None = "model",
     weighted: bool = True,
     repeats: int = 1,
     final_input: str = "original",
@@ -70,7 +70,7 @@ def progressive_step(
     if repeats < 1:
         raise ValueError(f"repeats is the number of rounds, at least 1, got {repeats}")
     network: Any = getattr(model, "module", model)
-    focus = network.focus if generator == "model" else generator
+    focus: Callable[[Tensor, Tensor], Any] | None = network.focus if isinstance(generator, str) else generator
 
     def step(logits: Tensor, weight: float = 1.0) -> Tensor:
         loss = criterion(logits, targets)

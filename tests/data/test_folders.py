@@ -1,0 +1,112 @@
+import csv
+
+import pytest
+from PIL import Image
+
+from actionzoo.data import ActionImages, load_image, read_samples
+
+
+def picture(path, size=(40, 30), color=(200, 30, 30)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for split, count in (("train", 10), ("test", 4)):
+        for name in ("b_walk", "a_run"):
+            for i in range(count):
+                picture(tmp_path / "data" / split / name / f"{i}.jpg")
+    (tmp_path / "data/train/a_run/notes.txt").write_text("not a picture")
+    return tmp_path / "data"
+
+
+def table(tmp_path, rows, columns=("split", "file", "kind")):
+    path = tmp_path / "table.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+def test_folder_gives_sorted_classes_and_every_picture(folder):
+    samples = read_samples(folder)
+    assert samples.classes == ("a_run", "b_walk")
+    assert {split: len(rows) for split, rows in samples.items.items()} == {"train": 20, "test": 8}
+    assert all(path.parent.name == samples.classes[k] for path, k in samples.items["train"])
+
+
+def test_hold_out_is_seeded_stratified_and_disjoint(folder):
+    samples = read_samples(folder)
+    first, again, other = samples.hold_out(0.2, 1), samples.hold_out(0.2, 1), samples.hold_out(0.2, 2)
+    assert first.items == again.items
+    assert first.items["val"] != other.items["val"]
+    assert [sum(k == c for _, k in first.items["val"]) for c in (0, 1)] == [2, 2]
+    assert not set(first.items["val"]) & set(first.items["train"])
+    assert sorted(first.items["val"] + first.items["train"]) == samples.items["train"]
+    assert first.items["test"] == samples.items["test"]
+    assert samples.hold_out(0) is samples
+    with pytest.raises(ValueError, match=r"\[0, 1\)"):
+        samples.hold_out(1.0)
+    with pytest.raises(ValueError, match="val split already"):
+        first.hold_out(0.1)
+
+
+def test_table_finds_files_directly_or_under_the_split_and_drops_unlabelled_rows(tmp_path):
+    picture(tmp_path / "root" / "one.jpg")
+    picture(tmp_path / "root" / "test" / "two.jpg")
+    path = table(tmp_path, [("train", "one.jpg", "x"), ("test", "two.jpg", "x"), ("train", "three.jpg", "")])
+    samples = read_samples(path, tmp_path / "root", "kind")
+    assert samples.skipped == 1
+    assert samples.items["train"] == [(tmp_path / "root" / "one.jpg", 0)]
+    assert samples.items["test"] == [(tmp_path / "root" / "test" / "two.jpg", 0)]
+
+
+def test_bad_data(tmp_path, folder):
+    with pytest.raises(FileNotFoundError, match="no such data"):
+        read_samples(tmp_path / "absent")
+    with pytest.raises(ValueError, match="no labelled images"):
+        read_samples(picture(tmp_path / "empty" / "loose.jpg").parent)
+    with pytest.raises(ValueError, match=r"a folder train/CLASS/\* or a .csv"):
+        read_samples(tmp_path / "empty" / "loose.jpg")
+    with pytest.raises(ValueError, match="belong to a CSV"):
+        read_samples(folder, label="kind")
+    path = table(tmp_path, [("train", "one.jpg", "x")])
+    with pytest.raises(ValueError, match=r"label is 'sort'"):
+        read_samples(path, tmp_path, "sort")
+    with pytest.raises(FileNotFoundError, match=r"one\.jpg"):
+        read_samples(path, tmp_path, "kind")
+    with pytest.raises(FileNotFoundError, match="images' folder"):
+        read_samples(path, tmp_path / "absent", "kind")
+    picture(folder / "test" / "c_jump" / "0.jpg")
+    with pytest.raises(ValueError, match="c_jump"):
+        read_samples(folder)
+
+
+def test_images_are_transformed_and_counted(folder):
+    dataset = ActionImages(read_samples(folder).items["test"], lambda image: image.size)
+    assert dataset[5] == ((40, 30), 1)
+    assert dataset.class_counts() == {0: 4, 1: 4}
+
+
+def test_unreadable_pictures_are_named(tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(RuntimeError, match=r"broken\.jpg cannot be read"):
+        load_image(broken)
+    whole = picture(tmp_path / "whole.jpg", (300, 300)).read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RuntimeError, match=r"broken\.jpg cannot be read"):
+        ActionImages([(broken, 0)])[0]
+    with pytest.raises(FileNotFoundError, match=r"absent\.jpg"):
+        load_image(tmp_path / "absent.jpg")
+
+
+def test_pictures_are_turned_upright_and_made_rgb(tmp_path):
+    image = Image.new("RGB", (40, 20))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    assert load_image(tmp_path / "turned.jpg").size == (20, 40)
+    Image.new("LA", (5, 6)).save(tmp_path / "grey.png")
+    assert load_image(tmp_path / "grey.png").mode == "RGB"

@@ -1,0 +1,172 @@
+"""Every number that the papers print and that can be checked here, in one table for the tests and the docs.
+
+`python tests/paper_numbers.py` rewrites the tables between the `paper-numbers` marks of docs/papers/*.md.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+DOCS = Path(__file__).parents[1] / "docs" / "papers"
+MARKS = re.compile(r"(<!-- paper-numbers:(\w+) -->\n).*?(<!-- /paper-numbers -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class PaperNumber:
+    """One number of a paper: where it is printed, and how it is checked or why it is not."""
+
+    key: str
+    """Name that the tests know the check by."""
+    paper: str
+    place: str
+    """Table, section or equation."""
+    row: str
+    quantity: str
+    value: float | tuple[float, ...]
+    unit: str
+    status: Literal["checked", "derived", "cell", "not asserted"]
+    """Printed and checked; not printed, but follows from it; only read by other rows; or not asserted."""
+    how: str
+    """How it is checked, or why it is not."""
+    tolerance: float = 1e-9
+    """Largest difference from `value`, in its unit."""
+
+
+_NEEDS_DATA = "needs the paper's data set and a full training; read by the gaps below"
+_TABLE2 = {
+    "ppmi_gspm_play": ("GSPM", "play instrument, accuracy", 92.90),
+    "ppmi_tlhar": ("TL HAR", "PPMI-24 accuracy", 74.00),
+    "ppmi_tlhar_map": ("TL HAR", "PPMI-24 mAP", 89.64),
+    "ppmi_vlad": ("VLAD", "PPMI-24 accuracy", 81.30),
+    "ppmi_rfcn": ("R-FCN", "PPMI-24 accuracy", 83.40),
+    "ppmi_play": ("Proposed", "play instrument, accuracy", 94.50),
+    "ppmi": ("Proposed", "PPMI-24 accuracy", 89.57),
+    "ppmi_map": ("Proposed", "PPMI-24 mAP", 93.22),
+}
+_TABLE3 = {
+    "dar_detectron1": ("Detectron V1", "DAR-4 accuracy", 56.29),
+    "dar_tlhar": ("TL HAR", "DAR-4 accuracy", 58.87),
+    "dar": ("Proposed", "DAR-4 accuracy", 60.20),
+}
+
+
+def _cells(place: str, cells: dict[str, tuple[str, str, float]]) -> list[PaperNumber]:
+    return [
+        PaperNumber(key, "prfnet", place, row, quantity, value, "%", "cell", _NEEDS_DATA)
+        for key, (row, quantity, value) in cells.items()
+    ]
+
+
+def _gap(key: str, place: str, quantity: str, value: float, cells: str) -> PaperNumber:
+    how = f"recomputed from the cells: {cells}"
+    # the cells have two decimals, so their difference is exact to them
+    return PaperNumber(key, "prfnet", place, "Proposed", quantity, value, "points", "checked", how, 1e-6)
+
+
+def _prfnet(
+    key: str,
+    place: str,
+    row: str,
+    quantity: str,
+    value: float | tuple[float, ...],
+    unit: str,
+    status: Literal["checked", "derived", "cell", "not asserted"],
+    how: str,
+    tolerance: float = 1e-9,
+) -> PaperNumber:
+    return PaperNumber(key, "prfnet", place, row, quantity, value, unit, status, how, tolerance)
+
+
+NUMBERS: tuple[PaperNumber, ...] = (
+    _prfnet("size", "Table 4", "Proposed", "“Parameter (Mb)”: bytes of the state dict / 10⁶, K = 24", 198.4, "MB",
+            "checked", "bytes that `torch.save(state_dict)` writes", 0.3),
+    _prfnet("parameters", "Table 4", "Proposed", "float32 values in 198.4 MB", 49.6e6, "",
+            "derived", "parameters of `create(\"prfnet\")`: 49,505,440", 0.005 * 49.6e6),
+    _prfnet("shapes", "section 4.2", "ResNet-50, 256x256", "X₃, X₄, X₅ as CxHxW",
+            (512, 32, 32, 1024, 16, 16, 2048, 8, 8), "", "derived", "`forward_intermediates` on the meta device"),
+    _prfnet("macs", "section 4.2", "256x256, K = 24", "multiply-accumulates of one inference (not printed)",
+            6.81, "G", "derived", "`count_macs(model, x, ops=\"all\")`", 0.005),
+    _prfnet("trunk_macs", "section 4.2", "ResNet-50, 256x256", "multiply-accumulates of the convolutions (not printed)",
+            5.34, "G", "derived", "`count_macs(model.backbone, x)`", 0.005),
+    _prfnet("stages", "section 3.1", "S = 3", "steps per iteration, S + 1", 4, "",
+            "checked", "losses of one `progressive_step`"),
+    _prfnet("recipe", "section 4.2", "SGD", "lr, momentum, weight decay, epochs, batch",
+            (0.002, 0.9, 5e-4, 100, 32), "", "checked", "`recipes[\"prfnet\"]`"),
+    _prfnet("resize", "section 4.2", "images", "resize, crop", (260, 256), "pixels",
+            "checked", "`crop_pct` and `input_size` of the model"),
+    _prfnet("mixture_mean", "Eq. 3", "losses 2, 1, 0.5", "w, last divisor read as S",
+            (7 / 6, 11 / 6, 13 / 6), "", "derived", "`mixture_weights(losses, \"mean\")`", 1e-6),
+    _prfnet("mixture_ratio", "Eq. 3", "losses 2, 1, 0.5", "w, last divisor read as Lᵢ",
+            (1.75, 25 / 6, 8.0), "", "derived", "`mixture_weights(losses, \"ratio\")`", 1e-5),
+    _prfnet("mixture_share", "Eq. 3", "losses 2, 1, 0.5", "w, last divisor read as ΣL", (1.0, 5 / 3, 2.0), "",
+            "derived", "`mixture_weights(losses, \"share\")`", 1e-6),
+    _prfnet("mixture_equal", "Eq. 3", "losses 0.7, 0.7, 0.7", "w, last divisor read as S", (1.7, 1.7, 1.7), "",
+            "derived", "`mixture_weights(losses, \"mean\")`", 1e-6),
+    _prfnet("ppmi_images", "section 4.1", "PPMI-24", "24 classes · 100 images · 2 splits", 4800, "images",
+            "checked", "arithmetic, and Table 1's 2400 + 2400"),
+    _prfnet("dar_images", "section 4.1", "DAR-4", "2164 drinking + 2524 reading", 4688, "images",
+            "checked", "arithmetic, and Table 1's 3728 + 480 + 480"),
+    *_cells("Table 2", _TABLE2),
+    *_cells("Table 3", _TABLE3),
+    _gap("gap_ppmi", "section 4.3.1", "over TL HAR, PPMI-24", 15.57, "89.57 - 74.00"),
+    _gap("gap_play", "section 4.3.1", "over GSPM, play instrument", 1.6, "94.50 - 92.90"),
+    _gap("gap_map", "section 4.3.1", "over TL HAR, mAP", 3.58, "93.22 - 89.64"),
+    _gap("gap_vlad", "section 4.3.1", "over VLAD", 8.27, "89.57 - 81.30"),
+    _gap("gap_rfcn", "section 4.3.1", "over R-FCN", 6.17, "89.57 - 83.40"),
+    _gap("gap_dar", "section 4.3.2", "over TL HAR, DAR-4", 1.33, "60.20 - 58.87"),
+    _gap("gap_detectron", "section 4.3.2", "over Detectron V1", 3.91, "60.20 - 56.29"),
+    _prfnet("kappa_ppmi", "section 4.3.1", "PPMI-24", "Cohen's kappa at 89.57 % of 24 balanced classes", 0.89, "",
+            "checked", "`cohen_kappa` on labels with that accuracy: 0.891", 0.005),
+    _prfnet("ablation_ppmi", "Table 5", "base, +attention, +Rfg, +mixture", "PPMI-24 accuracy",
+            (75.33, 86.21, 88.03, 89.57), "%", "checked", "every addition raises it; the last is Table 2's"),
+    _prfnet("ablation_dar", "Table 5", "base, +attention, +Rfg, +mixture", "DAR-4 accuracy",
+            (53.95, 57.43, 59.54, 60.20), "%", "checked", "every addition raises it; the last is Table 3's"),
+    _prfnet("kappa_dar", "section 4.3.2", "DAR-4", "Cohen's kappa at 60.20 % of 4 balanced classes", 0.50, "",
+            "not asserted", "that accuracy gives 0.469"),
+    _prfnet("speedup", "section 4.6", "DELVS, Detectron V1", "“approximate 8x speedup”", 8.0, "x",
+            "not asserted", "Table 4's 42.2 and 40.5 ms over 5.6 ms are 7.5 and 7.2"),
+    _prfnet("counts_ppmi", "Tables 2 and 5", "Proposed, +Rfg", "PPMI-24 accuracy", (89.57, 88.03), "%",
+            "not asserted", "no k/2400 rounds to either, so neither is the count of a single run"),
+    _prfnet("counts_dar", "Table 5", "+attention, +Rfg", "DAR-4 accuracy", (57.43, 59.54), "%",
+            "not asserted", "no k/480 rounds to either, so neither is the count of a single run"),
+    _prfnet("runtime", "Table 4", "Proposed", "runtime", 5.6, "ms",
+            "not asserted", "depends on the GPU, the batch and the software"),
+)
+
+
+def number(key: str) -> PaperNumber:
+    """The row of that key."""
+    return next(row for row in NUMBERS if row.key == key)
+
+
+def _spell(row: PaperNumber) -> str:
+    values = row.value if isinstance(row.value, tuple) else (row.value,)
+    if row.key == "shapes":
+        return ", ".join("x".join(f"{v:g}" for v in values[i : i + 3]) for i in (0, 3, 6))
+    words = [f"{v / 1e6:g} M" if v >= 1e6 else f"{v:.2f}" if row.unit == "%" else f"{v:.4g}" for v in values]
+    return " ".join([", ".join(words), row.unit]).strip()
+
+
+def docs_table(paper: str) -> str:
+    """The table of a paper's docs page, in Markdown; cells that other rows only read are left out."""
+    lines = ["| where | what | number | how it is checked |", "|---|---|---|---|"]
+    for row in NUMBERS:
+        if row.paper == paper and row.status != "cell":
+            how = f"**not asserted**: {row.how}" if row.status == "not asserted" else row.how
+            what = ": ".join(part for part in (row.row, row.quantity) if part)
+            lines.append(f"| {row.place} | {what} | {_spell(row)} | {how} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_tables(page: str) -> str:
+    """A page's text with the tables between its marks written anew."""
+    return MARKS.sub(lambda match: match[1] + "\n" + docs_table(match[2]) + "\n" + match[3], page)
+
+
+if __name__ == "__main__":
+    for file in sorted(DOCS.glob("*.md")):
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(with_tables(file.read_text(encoding="utf-8")), encoding="utf-8")
+        os.replace(temporary, file)

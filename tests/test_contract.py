@@ -1,0 +1,227 @@
+"""The contract that every registered model keeps. A new model joins by being registered."""
+
+import copy
+
+import pytest
+import torch
+
+import actionzoo
+from actionzoo.profile import count_macs
+from actionzoo.weights import load_weights, save_checkpoint
+
+ALL = actionzoo.list_models()
+TINY = [name for name in ALL if name.endswith("_tiny")]
+CLASSES = 7
+
+tiny = pytest.mark.parametrize("name", TINY)
+every = pytest.mark.parametrize("name", ALL)
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Each tiny model once, in eval mode; tests that change one copy it first."""
+    cache = {}
+
+    def build(name):
+        if name not in cache:
+            torch.manual_seed(0)
+            cache[name] = actionzoo.create(name, num_classes=CLASSES).eval()
+        return cache[name]
+
+    return build
+
+
+def inputs_of(name, batch=3):
+    return actionzoo.model_info(name).example_inputs(batch)
+
+
+def logits_of(output):
+    return output if isinstance(output, torch.Tensor) else output[0]
+
+
+def steps_of(model):
+    """Every way of running the model that training uses: `forward` and each stage."""
+    runs = [lambda x: logits_of(model(*x))]
+    if hasattr(model, "forward_stage"):
+        runs += [lambda x, s=s: logits_of(model.forward_stage(*x, s)) for s in range(1, model.num_stages + 2)]
+    return runs
+
+
+@every
+def test_recorded_facts_are_those_of_the_built_model(name):
+    info = actionzoo.model_info(name)
+    with torch.device("meta"):
+        model = actionzoo.create(name)
+        inputs = info.example_inputs(1)
+        output = logits_of(model.eval()(*inputs))
+    assert output.shape == (1, info.num_classes)
+    assert info.parameters == sum(p.numel() for p in model.parameters())
+    assert info.macs == count_macs(model, *inputs, ops="all")
+    assert info.description
+    assert tuple(model.pretrained_cfg["input_size"]) == info.input_size
+
+
+@every
+def test_aliases_build_the_same_model(name):
+    for alias in actionzoo.model_info(name).aliases:
+        assert actionzoo.model_info(alias) is actionzoo.model_info(name)
+
+
+@tiny
+def test_output_and_stages_have_one_finite_row_per_input(built, name):
+    model = built(name)
+    for run in steps_of(model):
+        with torch.no_grad():
+            output = run(inputs_of(name))
+        assert output.shape == (3, CLASSES)
+        assert torch.isfinite(output).all()
+
+
+@tiny
+def test_every_parameter_gets_a_finite_gradient(built, name):
+    model = copy.deepcopy(built(name)).train()
+    with torch.no_grad():  # away from zero-initialised norms, which stop gradients at the start of training
+        for p in model.parameters():
+            p.add_(0.02 * torch.randn_like(p))
+    sum(run(inputs_of(name)).square().sum() for run in steps_of(model)).backward()
+    without = [key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert not without
+    zero = [key for key, p in model.named_parameters() if not p.grad.any()]
+    assert not zero, f"no gradient ever reaches {zero}"
+
+
+@tiny
+def test_batch_order_and_size_do_not_matter_in_eval(built, name):
+    model, inputs = built(name), inputs_of(name)
+    order = torch.tensor([2, 0, 1])
+    with torch.no_grad():
+        output = logits_of(model(*inputs))
+        permuted = logits_of(model(*(x[order] for x in inputs)))
+        single = logits_of(model(*(x[1:2] for x in inputs)))
+    torch.testing.assert_close(permuted, output[order], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(single, output[1:2], rtol=1e-4, atol=1e-5)
+
+
+@tiny
+def test_features_and_head_make_up_forward(built, name):
+    model, inputs = built(name), inputs_of(name)
+    with torch.no_grad():
+        features = model.forward_features(*inputs)
+        torch.testing.assert_close(model.forward_head(features), logits_of(model(*inputs)))
+        assert model.forward_head(features, pre_logits=True).shape == (3, model.head_hidden_size)
+    assert features.shape[1] == model.num_features
+
+
+@tiny
+def test_reset_classifier(built, name):
+    model = copy.deepcopy(built(name))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.reset_classifier(4)
+    assert model.num_classes == 4
+    assert model.get_classifier().out_features == 4
+    assert all(run(inputs_of(name)).shape == (3, 4) for run in steps_of(model))
+    kept = [k for k, v in model.state_dict().items() if k in before and before[k].shape == v.shape]
+    assert all(torch.equal(model.state_dict()[k], before[k]) for k in kept)
+    model.reset_classifier(0)
+    assert logits_of(model(*inputs_of(name))).shape == (3, model.head_hidden_size)
+
+
+@tiny
+def test_state_dict_round_trip_is_bit_equal(built, name, tmp_path):
+    model = built(name)
+    save_checkpoint(model, tmp_path / "model.safetensors")
+    other = actionzoo.create(name, num_classes=CLASSES).eval()
+    report = load_weights(other, tmp_path / "model.safetensors")
+    assert not report.random
+    assert not report.unused
+    with torch.no_grad():
+        assert torch.equal(logits_of(other(*inputs_of(name))), logits_of(model(*inputs_of(name))))
+
+
+@tiny
+def test_save_pretrained_round_trip(built, name, tmp_path):
+    model = built(name)
+    model.save_pretrained(tmp_path / "saved")
+    other = actionzoo.create(f"local-dir:{tmp_path / 'saved'}").eval()
+    with torch.no_grad():
+        assert torch.equal(logits_of(other(*inputs_of(name))), logits_of(model(*inputs_of(name))))
+
+
+@tiny
+def test_other_input_channels(name):
+    model = actionzoo.create(name, num_classes=CLASSES, in_chans=1).eval()
+    assert model.pretrained_cfg["input_size"][0] == 1
+    with torch.no_grad():
+        assert logits_of(model(*(x[:, :1] for x in inputs_of(name)))).shape == (3, CLASSES)
+
+
+@tiny
+def test_compiles_whole(built, name):
+    model, inputs = built(name), inputs_of(name, 2)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(logits_of(compiled(*inputs)), logits_of(model(*inputs)))
+
+
+@tiny
+def test_exports_with_a_dynamic_batch(built, name):
+    model, inputs = built(name), inputs_of(name, 2)
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(model, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
+    more = inputs_of(name, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(logits_of(program.module()(*more)), logits_of(model(*more)), rtol=1e-4, atol=1e-5)
+
+
+@tiny
+def test_half_precision_is_close(built, name):
+    model = copy.deepcopy(built(name)).bfloat16()
+    with torch.no_grad():
+        half = logits_of(model(*(x.bfloat16() for x in inputs_of(name)))).float()
+        full = logits_of(built(name)(*inputs_of(name)))
+    assert torch.isfinite(half).all()
+    assert (half - full).norm() < 0.1 * full.norm()
+
+
+@tiny
+def test_gradient_checkpointing_changes_memory_not_gradients(built, name):
+    plain = copy.deepcopy(built(name)).train()
+    saving = copy.deepcopy(plain)
+    saving.set_grad_checkpointing()
+    calls = {}
+    for key, model in (("plain", plain), ("saving", saving)):
+        calls[key] = 0
+
+        def count(*_, key=key):
+            calls[key] += 1
+
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.register_forward_hook(count)
+        logits_of(model(*inputs_of(name))).square().sum().backward()
+    assert calls["saving"] > calls["plain"]
+    for p, q in zip(plain.parameters(), saving.parameters()):
+        assert (p.grad is None) == (q.grad is None)
+        if p.grad is not None:
+            torch.testing.assert_close(p.grad, q.grad)
+
+
+@tiny
+@pytest.mark.parametrize("bad", ["rank", "channels"])
+def test_wrong_inputs_get_one_clear_error(built, name, bad):
+    inputs = inputs_of(name, 2)
+    wrong = tuple(x[0] for x in inputs) if bad == "rank" else tuple(torch.cat([x, x], 1) for x in inputs)
+    with pytest.raises(ValueError, match=rf"expects .*\(B, .*got .*{tuple(wrong[0].shape)[-1]}"):
+        built(name)(*wrong)
+
+
+@tiny
+def test_wrong_num_classes_of_a_file_is_reheaded_and_said(built, name, tmp_path):
+    save_checkpoint(built(name), tmp_path / "model.safetensors")
+    other = actionzoo.create(name, weights=tmp_path / "model.safetensors", num_classes=CLASSES + 1)
+    report = other.load_report
+    assert report.reheaded
+    assert all(key.rsplit(".", 1)[0] in other.classifier_names for key in report.reheaded)
+    body = [k for k in built(name).state_dict() if k.rsplit(".", 1)[0] not in other.classifier_names]
+    assert all(torch.equal(other.state_dict()[k], built(name).state_dict()[k]) for k in body)

@@ -1,0 +1,136 @@
+"""README and docs: their snippets run, their commands parse, their links lead somewhere, their table is true."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import actionzoo
+from actionzoo.cli import DEFAULT_MODEL, DEFAULT_PICTURE, _parser
+from actionzoo.profile import count_macs
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+needs_bundled = pytest.mark.skipif(
+    not actionzoo.list_weights(DEFAULT_MODEL), reason=f"the weights {DEFAULT_MODEL} are not bundled yet"
+)
+
+
+def name(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page, language):
+    """(line, source) of every block in a language."""
+    text = page.read_text(encoding="utf-8")
+    found = ((text[: match.start()].count("\n") + 2, match) for match in BLOCK.finditer(text))
+    return [(line, match[2]) for line, match in found if match[1] == language]
+
+
+def refuse(*_):
+    raise OSError("a snippet of the docs opened a connection")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder such as a reader has: a picture, and labelled pictures to train and test on."""
+    shutil.copy(DEFAULT_PICTURE, tmp_path / "photo.jpg")
+    pictures = sorted(DEFAULT_PICTURE.parent.glob("*.jpg"))
+    for split in ("train", "test"):
+        for label, picture in zip(("skiing", "weight_lifting"), pictures):
+            target = tmp_path / "photos" / split / label
+            target.mkdir(parents=True)
+            for i in range(4):
+                shutil.copy(picture, target / f"{i}.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
+def test_snippets_run(page):
+    torch.set_num_threads(1)
+    namespace, left_out = {}, 0
+    for line, source in blocks(page, "python"):
+        if DEFAULT_MODEL in re.sub(r"#.*", "", source) and not actionzoo.list_weights(DEFAULT_MODEL):
+            left_out += 1
+            continue
+        # blank lines before it, so that a traceback names the page's own line
+        exec(compile("\n" * (line - 1) + source, str(page), "exec"), namespace)
+    if left_out:
+        pytest.skip(f"{left_out} snippet(s) need the weights {DEFAULT_MODEL}, which are not bundled yet; the rest ran")
+
+
+COMMANDS = [
+    pytest.param(line, id=f"{name(page)}-{number + i}")
+    for page in PAGES
+    for language in ("bash", "console")
+    for number, source in blocks(page, language)
+    for i, line in enumerate(source.splitlines())
+    if "actionzoo " in line and "pip install" not in line
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_parse(line):
+    program, *arguments = shlex.split(line)
+    assert program == "actionzoo"
+    _parser().parse_args(arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_files(page):
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    targets = [link.partition("#")[0] for link in LINK.findall(text) if not re.match(r"https?:|mailto:|#", link)]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_readme_opens_with_the_two_commands():
+    lines = README.splitlines()
+    assert [line for line in lines if line.startswith("pip install")][:2] == [
+        "pip install . && actionzoo predict",
+        'pip install ".[test]" && pytest -n auto',
+    ]
+    assert len(lines) < 200
+
+
+def table():
+    rows = re.findall(r"^\| `(\w+)`.*?\| (\d+) \| ([\d.]+) M \| ([\d.]+) G \| (.+?) \|$", README, re.MULTILINE)
+    return [(row[0], int(row[1]), row[2], row[3], row[4]) for row in rows]
+
+
+def test_model_table_lists_every_model():
+    assert sorted(row[0] for row in table()) == sorted(actionzoo.list_models())
+
+
+@pytest.mark.parametrize(("model", "size", "parameters", "macs", "_"), table(), ids=[row[0] for row in table()])
+def test_model_table_has_the_right_sizes(model, size, parameters, macs, _):
+    with torch.device("meta"):
+        network = actionzoo.create(model, num_classes=24)
+        image = torch.empty(1, 3, size, size)
+    assert f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f}" == parameters
+    assert f"{count_macs(network, image, ops='all') / 1e9:.2f}" == macs
+
+
+@needs_bundled
+@pytest.mark.parametrize(("model", "weights"), [(row[0], row[4]) for row in table()], ids=[row[0] for row in table()])
+def test_model_table_tells_the_truth_about_weights(model, weights):
+    published = actionzoo.model_info(model).weights
+    bundled = [entry.tag for entry in published if entry.covers == "model" and entry.source == "bundled"]
+    assert ("bundled" in weights) == bool(bundled)
+    assert all(f"`{tag}`" in weights for tag in bundled)
+    assert ("backbone only" in weights) == (bool(published) and all(entry.covers == "backbone" for entry in published))
+    assert ("none" in weights) == (not published)
+
+
+def test_pictures_of_the_docs_are_small():
+    sizes = {file.name: file.stat().st_size for file in (ROOT / "docs" / "assets").iterdir()}
+    assert {file: size for file, size in sizes.items() if size > 200_000} == {}

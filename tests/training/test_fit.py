@@ -1,0 +1,143 @@
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+import actionzoo
+from actionzoo.data import read_samples
+from actionzoo.training import fit, recipes
+from actionzoo.training.fit import seed_everything
+from tests import pictures
+
+TINY = {"backbone_args": {"channels": (8, 8, 16, 16), "stem_width": 4}, "input_size": (3, 32, 32)}
+PRF = {**TINY, "dim": 16, "tokens": 2, "hidden": 16, "test_input_size": None}
+RECIPE = recipes["scratch"].override(epochs=3, batch_size=12, warmup_epochs=1, lr=3e-3, auto_augment="rand-m3-n1")
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    return read_samples(pictures.write(tmp_path_factory.mktemp("shapes")))
+
+
+def make(name="prfnet_tiny"):
+    seed_everything(0)
+    args = PRF if name == "prfnet_tiny" else {**TINY, "test_input_size": None}
+    return actionzoo.create(name, num_classes=3, **args)
+
+
+def run(samples, output, name="prfnet_tiny", recipe=RECIPE, **args):
+    return fit(make(name), samples, recipe, output, progress=False, **args)
+
+
+def weights(folder):
+    model = actionzoo.create(f"local-dir:{folder}")
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("name", ["prfnet_tiny", "plain_tiny"])
+def test_a_run_leaves_a_folder_that_create_loads(samples, tmp_path, name):
+    metrics = run(samples, tmp_path / "run", name, card={"data": "shapes"})
+    model = actionzoo.create(f"local-dir:{tmp_path / 'run'}").eval()
+    assert model.pretrained_cfg["classes"] == pictures.CLASSES
+    assert model.load_report.random == ()
+    assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["split"] == "test"
+    assert metrics["images"] == 12
+    for file in ("pr.png", "roc.png", "confusion.png", "README.md", "history.json", "scores.json"):
+        assert (tmp_path / "run" / file).stat().st_size > 0
+    assert not list((tmp_path / "run").glob("*.tmp"))
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert len(history[0]["losses"]) == (4 if name == "prfnet_tiny" else 1)
+
+
+def test_stopped_and_resumed_ends_the_same(samples, tmp_path):
+    held = samples.hold_out(0.25)
+    run(held, tmp_path / "whole")
+    early = run(held, tmp_path / "parts", stop_after=1)
+    assert early["epoch"] == 1
+    assert not (tmp_path / "parts" / "model.safetensors").exists()
+    run(held, tmp_path / "parts", resume=True)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+    rows = [json.loads((tmp_path / name / "history.json").read_text()) for name in ("whole", "parts")]
+    assert [r["losses"] for r in rows[0]] == [r["losses"] for r in rows[1]]
+    assert all("val_top1" in r for r in rows[0])
+
+
+def test_the_seed_decides(samples, tmp_path):
+    one = RECIPE.override(epochs=1)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(samples, tmp_path / name, recipe=one, seed=seed)
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not all(torch.equal(a[k], c[k]) for k in a)
+
+
+def test_it_learns(samples, tmp_path):
+    recipe = RECIPE.override(epochs=12, auto_augment="", erase=0.0, scale=(0.8, 1.0))
+    assert run(samples, tmp_path / "run", "plain_tiny", recipe)["top1"] >= 80
+
+
+def test_bfloat16_mixed_precision(samples, tmp_path):
+    metrics = run(samples, tmp_path / "run", recipe=RECIPE.override(epochs=1), amp="bf16")
+    assert 0 <= metrics["top1"] <= 100
+    assert all(v.dtype != torch.bfloat16 for v in weights(tmp_path / "run").values())
+
+
+def test_sgd_recipe_with_a_slower_backbone(samples, tmp_path):
+    recipe = recipes["prfnet"].override(epochs=1, batch_size=12)
+    assert run(samples, tmp_path / "run", recipe=recipe)["images"] == 12
+
+
+def test_refusals(samples, tmp_path):
+    with pytest.raises(ValueError, match="do not fill one batch of 99"):
+        run(samples, tmp_path / "a", recipe=RECIPE.override(batch_size=99))
+    with pytest.raises(ValueError, match="'sgd' or 'adamw'"):
+        run(samples, tmp_path / "b", recipe=RECIPE.override(optimizer="lion"))
+    run(samples, tmp_path / "c", stop_after=1)
+    with pytest.raises(FileExistsError, match="--resume"):
+        run(samples, tmp_path / "c")
+    with pytest.raises(ValueError, match="written with seed 0"):
+        run(samples, tmp_path / "c", resume=True, seed=1)
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        run(samples, tmp_path / "d", recipe=RECIPE.override(lr=1e18, clip_grad=1e18, warmup_epochs=0.0))
+
+
+def test_two_processes_end_with_the_same_weights(tmp_path):
+    script = tmp_path / "ranks.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys, torch, torch.distributed as dist, torch.multiprocessing as mp
+            from torch.nn.parallel import DistributedDataParallel
+            import actionzoo
+            from actionzoo.training import progressive_step
+
+            def rank_main(rank, folder):
+                torch.set_num_threads(1)
+                store = dist.FileStore(f"{folder}/store", 2)
+                dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+                torch.manual_seed(0)
+                args = dict(backbone_args={"channels": (8, 8, 16, 16), "stem_width": 4}, dim=16, hidden=16)
+                model = actionzoo.create("prfnet_tiny", num_classes=3, **args)
+                wrapped = DistributedDataParallel(model, find_unused_parameters=True)
+                optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+                torch.manual_seed(rank)
+                for _ in range(2):
+                    images, targets = torch.randn(2, 3, 32, 32), torch.randint(3, (2,))
+                    progressive_step(wrapped, images, targets, optimizer)
+                torch.save({k: v for k, v in model.named_parameters()}, f"{folder}/{rank}.pt")
+                dist.destroy_process_group()
+
+            if __name__ == "__main__":
+                mp.spawn(rank_main, (sys.argv[1],), nprocs=2)
+            """
+        )
+    )
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=120, capture_output=True)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[k], second[k]) for k in first)
