@@ -138,7 +138,7 @@ def _config(model: nn.Module, metadata: Mapping[str, Any] | None) -> dict[str, A
     return {**about, "pretrained_cfg": shared, "library_name": "actionzoo"}
 
 
-def _card(config: Mapping[str, Any], repo: str) -> str:
+def model_card(config: Mapping[str, Any], repo: str) -> str:
     """The model card (README.md) of a saved model."""
     lines = ["---", "library_name: actionzoo", "tags: [actionzoo, action-recognition]"]
     if (task := str(config.get("task")).replace(" ", "-")) in PIPELINE_TAGS:
@@ -152,13 +152,22 @@ def _card(config: Mapping[str, Any], repo: str) -> str:
     if config.get("paper"):
         lines += [f"Paper: {config['paper']}", ""]
     lines += ["```python", "import actionzoo", "", f'model = actionzoo.create("{repo}")', "```", ""]
-    for key in ("data", "metrics", "recipe", "licence", "url", "num_classes", "in_chans", "version"):
+    for key in ("data", "licence", "limits", "command", "seed", "num_classes", "in_chans", "version", "url"):
         if (value := config.get(key)) is not None:
-            text = json.dumps(value) if isinstance(value, dict | tuple | list) else value
-            lines.append(f"- {key.replace('_', ' ')}: {text}")
+            lines.append(f"- {key.replace('_', ' ')}: {f'`{value}`' if key == 'command' else value}")
+    for key in ("metrics", "recipe"):
+        if isinstance(value := config.get(key), Mapping):
+            lines += ["", f"## {key.capitalize()}", "", f"| {key} | |", "|---|---|"]
+            lines += [f"| {name} | {_cell(entry)} |" for name, entry in value.items()]
+        elif value:
+            lines.append(f"- {key}: {value}")
     if classes := config.get("classes"):
         lines += ["", "Classes: " + ", ".join(map(str, classes))]
     return "\n".join(lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    return " to ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 class HubMixin:
@@ -203,7 +212,7 @@ class HubMixin:
         weights = save_checkpoint(model, folder / WEIGHTS_NAME, metadata=metadata)
         config["weights_sha256"] = file_sha256(weights)
         # config.json goes last: it names the sha256 of the weights that must already be there.
-        for name, text in (("README.md", _card(config, reference)), (CONFIG_NAME, to_json(config, indent=2))):
+        for name, text in (("README.md", model_card(config, reference)), (CONFIG_NAME, to_json(config, indent=2))):
             with atomic_path(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         return folder

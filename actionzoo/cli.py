@@ -4,7 +4,6 @@ import argparse
 import ast
 import glob
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -195,6 +194,8 @@ def _print_result(file: Path, top: list[tuple[str, float]], written: list[Path])
 
 
 def _draw(result: Any, file: Path, args: argparse.Namespace, used: set[Path]) -> list[Path]:
+    from ._checkpoint import atomic_path
+
     pictures = [("actionzoo", result.draw(args.top))]
     if args.attention:
         pictures.append(("attention", result.draw_attention()))
@@ -206,9 +207,8 @@ def _draw(result: Any, file: Path, args: argparse.Namespace, used: set[Path]) ->
             number += 1
             path = args.output / f"{file.stem}_{number}_{suffix}.jpg"
         used.add(path)
-        temporary = path.with_name(f".{path.name}.tmp")
-        picture.save(temporary, "JPEG", quality=92)
-        os.replace(temporary, path)
+        with atomic_path(path) as temporary:
+            picture.save(temporary, "JPEG", quality=92)
         written.append(path)
     return written
 

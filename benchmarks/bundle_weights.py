@@ -1,7 +1,7 @@
-"""Turn a training run into a bundled checkpoint: half precision, scored as it will be loaded, with a model card.
+r"""Turn a training run into a bundled checkpoint: half precision, scored as it will be loaded, with a card.
 
-    python benchmarks/bundle_weights.py runs/prfnet_tiny prfnet_tiny.sports20 --data sports20 \\
-        --description "20 sport classes, web photographs, not redistributed" --licence Apache-2.0 --limits "..."
+python benchmarks/bundle_weights.py runs/prfnet_tiny prfnet_tiny.sports20 --data sports20 \
+    --description "20 sport classes, web photographs, not redistributed" --licence Apache-2.0 --limits "..."
 """
 
 import argparse
@@ -15,9 +15,12 @@ import torch
 from torch.utils.data import DataLoader
 
 import actionzoo
+from actionzoo._checkpoint import atomic_path, describe, file_sha256
+from actionzoo._hub import model_card
+from actionzoo._sources import CHECKPOINTS
 from actionzoo.data import ActionImages, eval_transform, read_samples
 from actionzoo.training import evaluate
-from actionzoo.weights import CHECKPOINTS, file_sha256, save_checkpoint
+from actionzoo.weights import save_checkpoint
 
 
 def score(model: Any, args: argparse.Namespace) -> dict[str, Any]:
@@ -33,9 +36,8 @@ def record_checksum(path: Path) -> None:
     lines = sums.read_text().splitlines() if sums.exists() else []
     lines = [line for line in lines if not line.endswith(f"  {path.name}")]
     lines.append(f"{file_sha256(path)}  {path.name}")
-    temporary = sums.with_suffix(".tmp")
-    temporary.write_text("\n".join(sorted(lines, key=lambda line: line.split()[1])) + "\n")
-    os.replace(temporary, sums)
+    with atomic_path(sums) as temporary:
+        temporary.write_text("\n".join(sorted(lines, key=lambda line: line.split()[1])) + "\n")
 
 
 def main() -> None:
@@ -60,13 +62,16 @@ def main() -> None:
         save_checkpoint(model, half, dtype=torch.float16)
         # the figures on the card are those of the half-precision file, not of the run
         loaded: Any = actionzoo.create(args.name.split(".")[0], weights=half)
-        card["metrics"] = {"split": "test", **score(loaded, args)}
+        seconds = model.pretrained_cfg["metrics"]["train_seconds"]
+        card["metrics"] = {"split": "test", **score(loaded, args), "train_seconds": seconds}
         save_checkpoint(loaded, half, dtype=torch.float16, metadata=card)
         size = half.stat().st_size / 1e6
         if size > args.max_mb:
             raise SystemExit(f"{size:.1f} MB is more than {args.max_mb} MB; nothing was written")
         os.replace(half, path)
     record_checksum(path)
+    with atomic_path(path.with_suffix(".md")) as temporary:
+        temporary.write_text(model_card(describe(loaded, card), args.name), encoding="utf-8")
     print(json.dumps({"file": path.name, "mb": round(size, 2), **card["metrics"]}, indent=1))
 
 

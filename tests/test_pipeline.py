@@ -2,10 +2,11 @@ import json
 
 import pytest
 import torch
-from PIL import Image, ImageChops
+from PIL import ImageChops
 
 import actionzoo
 from actionzoo.cli import ASSETS
+from actionzoo.data import load_image
 from actionzoo.pipeline import ActionPipeline, ActionResult, pipeline
 
 SMALL = {"backbone_args": {"channels": (8, 8, 16, 16), "stem_width": 4}, "dim": 16, "hidden": 16}
@@ -22,7 +23,7 @@ def pipe():
 
 def test_scores_are_the_softmax_of_forward(pipe):
     result = pipe(PHOTO)
-    x = pipe.transform(Image.open(PHOTO).convert("RGB"))[None]
+    x = pipe.transform(load_image(PHOTO))[None]
     with torch.no_grad():
         expected = pipe.model(x).softmax(1)[0]
     torch.testing.assert_close(torch.tensor(result.scores), expected)
@@ -34,7 +35,7 @@ def test_scores_are_the_softmax_of_forward(pipe):
 
 
 def test_pictures_come_in_several_forms(pipe):
-    image = Image.open(PHOTO).convert("RGB")
+    image = load_image(PHOTO)
     tensor = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, 3)
     results = pipe([str(PHOTO), image, tensor.permute(2, 0, 1)])
     assert results[0].scores == results[1].scores == results[2].scores

@@ -18,3 +18,18 @@ from .overlays import keypoints as keypoints
 from .panels import focus_chain as focus_chain
 from .panels import score_bars as score_bars
 from .picture import to_image as to_image
+
+__all__ = [
+    "COCO_SKELETON",
+    "MPII_SKELETON",
+    "PALETTE",
+    "Skeleton",
+    "boxes",
+    "focus_chain",
+    "grid",
+    "heat_map",
+    "keypoints",
+    "score_bars",
+    "stack",
+    "to_image",
+]

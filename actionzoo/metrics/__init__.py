@@ -11,3 +11,17 @@ from .curves import plot_curves as plot_curves
 from .curves import precision_recall_curve as precision_recall_curve
 from .curves import roc_auc as roc_auc
 from .curves import roc_curve as roc_curve
+
+__all__ = [
+    "accuracy",
+    "average_precision",
+    "cohen_kappa",
+    "confusion_matrix",
+    "f1_scores",
+    "mean_average_precision",
+    "plot_curves",
+    "precision_recall_curve",
+    "roc_auc",
+    "roc_curve",
+    "wilson_interval",
+]

@@ -1,7 +1,6 @@
 """Scoring of an image classifier: accuracy with its interval, mAP, Cohen's kappa, curves as pictures."""
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._checkpoint import atomic_path
 from ..metrics import accuracy, cohen_kappa, mean_average_precision, wilson_interval
 
 
@@ -93,9 +93,8 @@ def write_report(result: Evaluation, classes: Sequence[str], output: str | Path)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     file = output / "scores.json"
-    temporary = file.with_suffix(".tmp")
     rows = {"classes": list(classes), "targets": result.targets.tolist()}
     rows["scores"] = [[round(p, 6) for p in row] for row in result.scores.tolist()]
-    temporary.write_text(json.dumps(rows) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    with atomic_path(file) as temporary:
+        temporary.write_text(json.dumps(rows) + "\n", encoding="utf-8")
     return [file, *plot_curves(result.scores, result.targets, classes, output)]

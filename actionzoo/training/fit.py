@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Callable
@@ -15,8 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from .._checkpoint import atomic_path
 from ..data.folders import ActionImages, ActionSamples
 from ..data.transforms import eval_transform, train_transform
+from ..weights import HubMixin
 from .evaluate import evaluate, write_report
 from .progressive import progressive_step
 from .recipes import Recipe
@@ -94,6 +95,7 @@ class _Run:
     ) -> None:
         try:
             from accelerate import Accelerator, DistributedDataParallelKwargs
+            from accelerate.state import AcceleratorState
         except ImportError as error:
             raise ImportError('training needs accelerate: pip install "actionzoo[train]"') from error
         train = samples.items.get("train", [])
@@ -101,6 +103,8 @@ class _Run:
             raise ValueError(f"{len(train)} training images do not fill one batch of {recipe.batch_size}; lower it")
         # a partial pass uses a part of the parameters only
         handlers: list[Any] = [DistributedDataParallelKwargs(find_unused_parameters=hasattr(model, "forward_stage"))]
+        # accelerate keeps its settings for the life of the process; a second run may want another precision
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(mixed_precision=amp, kwargs_handlers=handlers)
         self.recipe, self.output, self.seed, self.progress = recipe, output, seed, progress
         self.samples, self.workers = samples, workers
@@ -162,9 +166,8 @@ class _Run:
             "recipe": repr(self.recipe),
             "history": json.dumps(self.history),
         }
-        temporary = self.state_file.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self.state_file)
+        with atomic_path(self.state_file) as temporary:
+            torch.save(state, temporary)
         _write_json(self.output / "history.json", self.history)
 
     def _schedule(self, progress: float) -> float:
@@ -256,7 +259,7 @@ class _Run:
             network = self.accelerator.unwrap_model(self.model)
             self.cfg.update({**card, "recipe": asdict(self.recipe), "seed": self.seed, "metrics": metrics})
             _write_json(self.output / "metrics.json", metrics)
-            save_trained(network, self.output)
+            cast(HubMixin, network).save_pretrained(self.output)
         return metrics
 
 
@@ -265,16 +268,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def save_trained(model: Any, output: Path) -> None:
-    """Write the trained weights, as a package model's folder or, for a plain timm model, as a state dict."""
-    if hasattr(model, "save_pretrained"):
-        model.save_pretrained(output)
-    else:
-        from ..weights import save_checkpoint
-
-        save_checkpoint(model, output / "model.safetensors")
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -300,6 +293,5 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

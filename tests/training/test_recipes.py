@@ -15,5 +15,5 @@ def test_override_changes_a_copy_and_ignores_none():
     recipe = recipes["prfnet"]
     changed = recipe.override(epochs=3, lr=None)
     assert (changed.epochs, changed.lr, recipe.epochs) == (3, 0.002, 100)
-    with pytest.raises(ValueError, match="no field.*epoch"):
+    with pytest.raises(ValueError, match=r"no field.*epoch"):
         recipe.override(epoch=3)
