@@ -55,7 +55,7 @@ class WeightsInfo:
         in_chans: number of input channels of the file's first convolution.
         model_args: constructor arguments that the weights need.
         metrics: scores, by name.
-        recipe: name of the training recipe.
+        recipe: the training recipe, its name or its fields.
         url: page or file they come from.
         config: whatever else the file says about its model, such as mean and std.
     """
@@ -77,7 +77,7 @@ class WeightsInfo:
     in_chans: int | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
     metrics: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    recipe: str | None = None
+    recipe: str | Mapping[str, Any] | None = field(default=None, hash=False)
     url: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
 

@@ -21,9 +21,10 @@ from .weights import LoadReport, load_weights
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# What weights say of the pictures they take, and of themselves.
-INPUT_CONFIG = (
+# What weights say of the pictures they take, of how they were made, and of themselves.
+STORED_CONFIG = (
     "input_size", "test_input_size", "mean", "std", "crop_pct", "test_crop_pct", "crop_mode", "interpolation",
+    "limits", "seed", "command",
 )  # fmt: skip
 DESCRIPTION = ("tag", "licence", "data", "classes", "metrics", "recipe", "url")
 
@@ -208,7 +209,7 @@ def _build(
     config = {**_default_config(info), **(getattr(model, "pretrained_cfg", None) or {})}
     if stored is not None:
         said = stored.info
-        config |= {key: said.config[key] for key in INPUT_CONFIG if key in said.config}
+        config |= {key: said.config[key] for key in STORED_CONFIG if key in said.config}
         config |= {key: value for key in DESCRIPTION if (value := getattr(said, key))}
     config |= {"architecture": info.name, "model_args": dict(model_args)}
     for key, size in sizes.items():
@@ -290,7 +291,7 @@ def create(
     if opened:
         report = load_weights(model, opened, strict=strict)
     else:
-        parts = tuple(child for child, _ in model.named_children())
+        parts = tuple(name for name, child in model.named_children() if child.state_dict())
         report = LoadReport(source="random initialisation", random=parts)
     setattr(model, "load_report", report)  # noqa: B010
     return model

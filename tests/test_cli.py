@@ -67,7 +67,8 @@ def test_info(capsys):
 
 def test_predict_writes_annotated_copies(saved, photos, capsys):
     out = photos / "out"
-    argv = ["predict", str(photos / "a" / "same.jpg"), "--model", saved, "--output", str(out), "--attention", "--top", "2"]
+    argv = ["predict", str(photos / "a" / "same.jpg"), "--model", saved, "--output", str(out), "--attention"]
+    argv += ["--top", "2"]
     assert main(argv) == 0
     printed = capsys.readouterr().out
     assert printed.count(" %") == 2
@@ -106,7 +107,8 @@ def test_predict_errors(saved, photos, capsys):
 
 def test_train_then_eval_then_predict(tmp_path, capsys):
     data, run = pictures.write(tmp_path / "shapes"), tmp_path / "run"
-    train = ["train", "--model", "prfnet_tiny", *MODEL_ARGS, "dim=16", "hidden=16", "--data", str(data), "--img-size", "32"]
+    train = ["train", "--model", "prfnet_tiny", *MODEL_ARGS, "dim=16", "hidden=16", "--data", str(data)]
+    train += ["--img-size", "32"]
     train += ["--output", str(run), "--epochs", "1", "--batch-size", "12", "--set", "erase=0.0", "--json"]
     assert main(train) == 0
     metrics = json.loads(capsys.readouterr().out)
@@ -149,7 +151,8 @@ def test_verify(capsys):
 
 
 def test_module_and_usage_error():
-    run = subprocess.run([sys.executable, "-m", "actionzoo", "list", "--json"], capture_output=True, text=True, check=True)
+    argv = [sys.executable, "-m", "actionzoo", "list", "--json"]
+    run = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert len(json.loads(run.stdout)) == len(actionzoo.list_models())
     with pytest.raises(SystemExit) as stop:
         main(["predict", "--nonsense"])

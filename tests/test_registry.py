@@ -423,7 +423,7 @@ class TestSavePretrained:
         for part in ("license: cc-by-4.0", "pipeline_tag: image-classification", "# zz_tiny", "A paper"):
             assert f"{part}\n" in card
         assert str(self.folder.parent) not in card
-        for part in ('create("local-dir:saved")', "our photographs", '"accuracy": 0.75', "run, jump"):
+        for part in ('create("local-dir:saved")', "our photographs", "| accuracy | 0.75 |", "run, jump"):
             assert part in card
 
     def test_licence_that_the_hub_does_not_list(self):
