@@ -60,6 +60,11 @@ def train_transform(
     else:
         raise ValueError(f"a recipe's resize is 'squash' or 'random', got {recipe.resize!r}")
     steps.append(T.RandomHorizontalFlip(recipe.hflip))
+    if recipe.color_jitter:
+        jitter = recipe.color_jitter
+        steps.append(T.ColorJitter(jitter, jitter, jitter, jitter / 4))
+    if recipe.grayscale:
+        steps.append(T.RandomGrayscale(recipe.grayscale))
     if recipe.auto_augment:
         fill = tuple(round(255 * m) for m in cfg["mean"])
         limits = {"translate_const": round(size * 0.45), "img_mean": fill}

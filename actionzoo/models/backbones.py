@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..registry import register_model
 from ..weights import HubMixin
+from ._maps import prefixed
 from .prfnet import TINY_BACKBONE
 
 __all__ = ["PlainClassifier", "plain_resnet18", "plain_resnet50", "plain_tiny"]
@@ -61,8 +62,8 @@ class PlainClassifier(HubMixin, nn.Module):
             "interpolation": "bilinear",
             "mean": IMAGENET_DEFAULT_MEAN,
             "std": IMAGENET_DEFAULT_STD,
-            "first_conv": f"backbone.{cfg['first_conv']}",
-            "classifier": f"backbone.{cfg['classifier']}",
+            "first_conv": prefixed(cfg.get("first_conv")),
+            "classifier": prefixed(cfg.get("classifier")),
         }
         if test_input_size is not None:
             self.pretrained_cfg["test_input_size"] = (in_chans, *test_input_size[1:])

@@ -26,6 +26,7 @@ from ..layers import (
 )
 from ..registry import register_model
 from ..weights import HubMixin, WeightsInfo
+from ._maps import prefixed, select_maps, take_indices
 
 __all__ = [
     "ClassifierHead",
@@ -147,7 +148,7 @@ class PRFNet(HubMixin, nn.Module):
         super().__init__()
         # the attributes of a timm model are not declared, so it is typed loosely
         self.backbone: Any = timm.create_model(backbone, num_classes=0, in_chans=in_chans, **(backbone_args or {}))
-        self.out_indices = _select_maps(self.backbone, backbone, stages, out_indices)
+        self.out_indices = select_maps(self.backbone, backbone, stages, out_indices)
         maps = [self.backbone.feature_info[i] for i in self.out_indices]
         self.feature_info = [{**info, "module": f"backbone.{info['module']}"} for info in maps]
         self.backbone.prune_intermediate_layers(list(self.out_indices), prune_norm=True, prune_head=True)
@@ -177,7 +178,7 @@ class PRFNet(HubMixin, nn.Module):
             "interpolation": "bilinear",
             "mean": IMAGENET_DEFAULT_MEAN,
             "std": IMAGENET_DEFAULT_STD,
-            "first_conv": _prefixed(self.backbone.default_cfg.get("first_conv")),
+            "first_conv": prefixed(self.backbone.default_cfg.get("first_conv")),
             "classifier": "head.fc",
         }
         if test_input_size is not None:
@@ -336,7 +337,7 @@ class PRFNet(HubMixin, nn.Module):
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
-        take = _take_indices(self.num_stages, indices)
+        take = take_indices(self.num_stages, indices)
         maps = self._maps(x, max(take) + 1 if stop_early and intermediates_only else self.num_stages)
         taken = [maps[i] for i in take]
         if intermediates_only:
@@ -351,7 +352,7 @@ class PRFNet(HubMixin, nn.Module):
         Raises:
             ValueError: If an index is out of range.
         """
-        take = _take_indices(self.num_stages, indices)
+        take = take_indices(self.num_stages, indices)
         kept = [self.out_indices[i] for i in range(max(take) + 1)]
         self.backbone.prune_intermediate_layers(kept, prune_norm=True, prune_head=True)
         self.out_indices = tuple(kept)
@@ -391,39 +392,6 @@ class PRFNet(HubMixin, nn.Module):
         scores = [F.interpolate(score, grid, mode="bilinear", align_corners=False) for score in scores]
         chained = chain_boxes(boxes, (images.shape[2], images.shape[3]))
         return FocusOutput(self.forward_head(self._tokens(maps)), torch.stack(logits, 1), chained, torch.cat(scores, 1))
-
-
-def _prefixed(first_conv: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
-    if first_conv is None or isinstance(first_conv, str):
-        return first_conv and f"backbone.{first_conv}"
-    return tuple(f"backbone.{name}" for name in first_conv)
-
-
-def _take_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
-    if indices is None:
-        return list(range(count))
-    if isinstance(indices, int):
-        indices = range(count - indices, count)
-    take = [i + count if i < 0 else i for i in indices]
-    if not take or min(take) < 0 or max(take) >= count:
-        raise ValueError(f"feature indices {list(indices)} do not fit {count} feature maps")
-    return take
-
-
-def _select_maps(
-    backbone: Any, name: str, stages: int, out_indices: Sequence[int] | None
-) -> tuple[int, ...]:
-    if not hasattr(backbone, "forward_intermediates") or not hasattr(backbone, "prune_intermediate_layers"):
-        raise ValueError(f"timm model {name!r} has no forward_intermediates; choose another or update timm")
-    count = len(backbone.feature_info)
-    if out_indices is None:
-        if not 1 <= stages <= count:
-            raise ValueError(f"stages is 1 … {count} for {name!r}, which has {count} feature maps; got {stages}")
-        return tuple(range(count - stages, count))
-    take = _take_indices(count, out_indices)
-    if take != sorted(set(take)):
-        raise ValueError(f"out_indices must rise, shallowest map first, got {list(out_indices)}")
-    return tuple(take)
 
 
 TINY_BACKBONE: dict[str, Any] = {

@@ -32,6 +32,10 @@ class Recipe:
     scale: tuple[float, float] = (0.35, 1.0)
     """Area range of the random resized crop."""
     hflip: float = 0.5
+    color_jitter: float = 0.0
+    """Largest relative change of brightness, contrast and saturation; of hue, a quarter of it."""
+    grayscale: float = 0.0
+    """Probability of a picture without colour."""
     auto_augment: str | None = None
     """timm's augmentation string, e.g. `"rand-m7-n2-mstd0.5-inc1"`."""
     erase: float = 0.0

@@ -56,6 +56,15 @@ def test_train_transforms_are_random_but_seeded(name):
     assert any(not torch.equal(draw(1), draw(s)) for s in (2, 3, 4))
 
 
+def test_colour_is_jittered_and_dropped_as_asked():
+    plain = recipes["prfnet"].override(hflip=0.0)
+    grey = train_transform(CFG, plain.override(grayscale=1.0))(halves())
+    pixels = denormalize(grey, CFG)
+    torch.testing.assert_close(pixels[0], pixels[1], atol=5e-3, rtol=0)
+    jittered = denormalize(train_transform(CFG, plain.override(color_jitter=0.8))(halves()), CFG)
+    assert (jittered - denormalize(train_transform(CFG, plain)(halves()), CFG)).abs().max() > 0.05
+
+
 def test_unknown_geometry():
     with pytest.raises(ValueError, match="'squash' or 'random'"):
         train_transform(CFG, recipes["scratch"].override(resize="stretch"))
