@@ -97,6 +97,7 @@ def _add_data(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--data", required=True, help="folder SPLIT/CLASS/*, or a CSV file with split and file columns")
     sub.add_argument("--root", help="folder of a CSV file's pictures")
     sub.add_argument("--label", help="label column of a CSV file")
+    sub.add_argument("--label-map", metavar="FILE.json", help="JSON object class -> new class; or ppmi12, ppmi2")
     sub.add_argument("--img-size", type=int, help="side of the crops in pixels")
     sub.add_argument("--workers", type=int, default=0, help="processes that decode pictures")
 
@@ -226,9 +227,24 @@ def _pairs(items: Sequence[str], option: str) -> dict[str, Any]:
     return pairs
 
 
+def _samples(args: argparse.Namespace) -> Any:
+    """The labelled files that the arguments of `_add_data` name."""
+    from .data.folders import read_samples
+    from .data.labels import LABEL_MAPS
+
+    samples = read_samples(args.data, args.root, args.label)
+    if args.label_map is None:
+        return samples
+    if args.label_map in LABEL_MAPS:
+        return samples.relabel(LABEL_MAPS[args.label_map])
+    mapping = json.loads(Path(args.label_map).read_text(encoding="utf-8"))
+    if not isinstance(mapping, dict):
+        raise ValueError(f"{args.label_map} holds a {type(mapping).__name__}; expected an object class -> new class")
+    return samples.relabel(mapping)
+
+
 def _train(args: argparse.Namespace) -> int:
     from . import create
-    from .data.folders import read_samples
     from .training import fit, recipes
     from .training.fit import seed_everything
 
@@ -237,8 +253,7 @@ def _train(args: argparse.Namespace) -> int:
     recipe = recipes[args.recipe].override(
         epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, **_pairs(args.set, "--set")
     )
-    samples = read_samples(args.data, args.root, args.label)
-    samples = samples.hold_out(args.val_fraction, args.seed)
+    samples = _samples(args).hold_out(args.val_fraction, args.seed)
     seed_everything(args.seed)
     model = create(
         args.model,
@@ -271,12 +286,12 @@ def _eval(args: argparse.Namespace) -> int:
     from torch.utils.data import DataLoader
 
     from . import create
-    from .data.folders import ActionImages, read_samples
+    from .data.folders import ActionImages
     from .data.transforms import eval_transform
     from .training.evaluate import evaluate, write_report
 
     pointed = ":" in args.model or "." in args.model or args.weights is not None
-    samples = read_samples(args.data, args.root, args.label)
+    samples = _samples(args)
     if args.split not in samples.items:
         raise ValueError(f"{args.data} has no split {args.split!r}; it has {', '.join(samples.items)}")
     model: Any = create(args.model, not pointed, weights=args.weights)

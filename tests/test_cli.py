@@ -126,6 +126,17 @@ def test_train_then_eval_then_predict(tmp_path, capsys):
     assert main(["predict", image, "--model", f"local-dir:{run}", "--no-draw", "--json"]) == 0
 
 
+def test_label_map_merges_classes(tmp_path, capsys):
+    data, mapping = pictures.write(tmp_path / "shapes", train=6), tmp_path / "map.json"
+    mapping.write_text(json.dumps({"circle": "shape", "square": "shape", "stripes": "lines"}))
+    train = ["train", "--model", "plain_tiny", *MODEL_ARGS, "--data", str(data), "--img-size", "32", "--epochs", "1"]
+    assert main([*train, "--batch-size", "6", "--output", str(tmp_path / "r"), "--label-map", str(mapping)]) == 0
+    assert json.loads((tmp_path / "r" / "config.json").read_text())["classes"] == ["lines", "shape"]
+    mapping.write_text("[]")
+    capsys.readouterr()
+    fails(capsys, *train, "--output", str(tmp_path / "s"), "--label-map", str(mapping), match="holds a list")
+
+
 def test_train_errors(tmp_path, capsys):
     data = pictures.write(tmp_path / "shapes", train=2, test=1)
     base = ["train", "--data", str(data), "--output", str(tmp_path / "run")]

@@ -175,6 +175,18 @@ def test_exports_with_a_dynamic_batch(built, name):
 
 
 @tiny
+def test_the_device_gives_what_the_cpu_gives(built, name, device):
+    model, inputs = copy.deepcopy(built(name)), inputs_of(name)
+    runs = steps_of(model)
+    expected = [run(inputs) for run in runs]
+    model.to(device)
+    for run, wanted in zip(runs, expected):
+        found = run(tuple(x.to(device) for x in inputs))
+        assert found.device.type == device.type
+        torch.testing.assert_close(found.cpu(), wanted, rtol=1e-3, atol=1e-3)
+
+
+@tiny
 def test_half_precision_is_close(built, name):
     model = copy.deepcopy(built(name)).bfloat16()
     with torch.no_grad():

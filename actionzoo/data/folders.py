@@ -3,7 +3,7 @@
 import csv
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,20 @@ class ActionSamples:
             val += rows[:count]
             train += rows[count:]
         return ActionSamples(self.classes, {**self.items, "train": sorted(train), "val": sorted(val)}, self.skipped)
+
+    def relabel(self, mapping: Mapping[str, str]) -> "ActionSamples":
+        """Merge or rename classes: every class -> its new name.
+
+        Raises:
+            ValueError: If the mapping leaves a class out; the message names it.
+        """
+        missing = sorted(set(self.classes) - set(mapping))
+        if missing:
+            raise ValueError(f"the label map says nothing of {missing}; map every class, to itself if it stays")
+        classes = tuple(sorted({mapping[name] for name in self.classes}))
+        index = [classes.index(mapping[name]) for name in self.classes]
+        items = {split: [(path, index[k]) for path, k in rows] for split, rows in self.items.items()}
+        return ActionSamples(classes, items, self.skipped)
 
 
 def read_samples(data: str | Path, root: str | Path | None = None, label: str | None = None) -> ActionSamples:

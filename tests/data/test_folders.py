@@ -3,7 +3,7 @@ import csv
 import pytest
 from PIL import Image
 
-from actionzoo.data import ActionImages, load_image, read_samples
+from actionzoo.data import DAR_4, PPMI_24, PPMI_24_TO_12, ActionImages, load_image, read_samples
 
 
 def picture(path, size=(40, 30), color=(200, 30, 30)):
@@ -81,6 +81,24 @@ def test_bad_data(tmp_path, folder):
     picture(folder / "test" / "c_jump" / "0.jpg")
     with pytest.raises(ValueError, match="c_jump"):
         read_samples(folder)
+
+
+def test_relabel_merges_classes(folder):
+    samples = read_samples(folder)
+    merged = samples.relabel({"a_run": "move", "b_walk": "move"})
+    assert merged.classes == ("move",)
+    assert {k for _, k in merged.items["train"]} == {0}
+    swapped = samples.relabel({"a_run": "z", "b_walk": "y"})
+    assert swapped.classes == ("y", "z")
+    assert all((path.parent.name == "a_run") == (k == 1) for path, k in swapped.items["test"])
+    with pytest.raises(ValueError, match=r"says nothing of \['b_walk'\]"):
+        samples.relabel({"a_run": "move"})
+
+
+def test_the_papers_label_lists():
+    assert (len(PPMI_24), len(set(PPMI_24_TO_12.values())), len(DAR_4)) == (24, 12, 4)
+    assert set(PPMI_24_TO_12) == set(PPMI_24)
+    assert PPMI_24_TO_12["play_french_horn"] == PPMI_24_TO_12["with_french_horn"] == "french_horn"
 
 
 def test_images_are_transformed_and_counted(folder):
