@@ -94,8 +94,11 @@ class ActionResult:
         labels, scores = zip(*self.top(k))
         panels = [draw.score_bars(self.image, labels, scores, k=k)]
         if self.focus:
-            panels.append(draw.focus_chain(self.image, torch.tensor(self.focus)))
-        return draw.stack(panels)
+            # the chain of pictures is about as wide as the panel above it
+            width, (image_w, image_h) = panels[0].width, self.image.size
+            height = max(64, round(0.93 * width / (len(self.focus) + 1) * image_h / image_w))
+            panels.append(draw.focus_chain(self.image, torch.tensor(self.focus), height=height))
+        return draw.stack(panels, width=panels[0].width)
 
     def draw_attention(self) -> Image.Image:
         """The photograph under a heat map of the model's attention.
