@@ -171,7 +171,7 @@ class _Run:
         _write_json(self.output / "history.json", self.history)
 
     def _schedule(self, progress: float) -> float:
-        warmup = self.recipe.warmup_epochs / self.recipe.epochs
+        warmup = min(self.recipe.warmup_epochs / self.recipe.epochs, 0.5)
         if progress < warmup:
             return max(progress / warmup, 1e-3)
         return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))

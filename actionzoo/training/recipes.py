@@ -25,6 +25,7 @@ class Recipe:
     backbone_lr_scale: float = 1.0
     """Factor on the learning rate of parameters under `backbone.`."""
     warmup_epochs: float = 0.0
+    """Length of the linear warm-up, at most half of the run."""
     crop_pct: float = 256 / 260
     """Images are squashed to a square of `input_size / crop_pct`, then cropped, at random or centrally."""
     resize: str = "squash"

@@ -68,6 +68,22 @@ def test_stopped_and_resumed_ends_the_same(samples, tmp_path):
     assert all("val_top1" in r for r in rows[0])
 
 
+def test_learning_rate_warms_up_and_falls_to_zero(samples, tmp_path, monkeypatch):
+    rates = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(
+        torch.optim.AdamW, "step", lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1]
+    )
+    run(samples, tmp_path / "run", "plain_tiny", RECIPE.override(epochs=4, batch_size=9, warmup_epochs=2, lr=1.0))
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates[: len(rates) // 2] == sorted(rates[: len(rates) // 2])
+    assert rates[len(rates) // 2 :] == sorted(rates[len(rates) // 2 :], reverse=True)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] < 0.05
+    short = run(samples, tmp_path / "short", "plain_tiny", RECIPE.override(epochs=1, warmup_epochs=3, lr=1e-3))
+    assert short["images"] == 12
+
+
 def test_the_seed_decides(samples, tmp_path):
     one = RECIPE.override(epochs=1)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
