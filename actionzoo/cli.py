@@ -4,6 +4,7 @@ import argparse
 import ast
 import glob
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from typing import Any
 ASSETS = Path(__file__).parent / "assets"
 DEFAULT_PICTURE = ASSETS / "weightlifter_public_domain.jpg"
 DEFAULT_MODEL = "prfnet_tiny.sports20"
+DRAWN = ("_actionzoo", "_attention")
+"""What the names of annotated copies end in."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("actionzoo: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # the reader of our output, such as `head`, has seen enough; nothing more may be flushed to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, TypeError, RuntimeError, OSError, ImportError, FloatingPointError) as error:
         print(f"actionzoo: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
@@ -54,8 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("predict", _predict, "Label pictures and write annotated copies.")
     sub.add_argument("inputs", nargs="*", help="files, folders or patterns; the bundled picture if none")
-    sub.add_argument("--model", default=DEFAULT_MODEL, help=f"name or local-dir:DIR (default {DEFAULT_MODEL})")
-    sub.add_argument("--weights", help="checkpoint file or tag")
+    _add_model(sub)
     sub.add_argument("--top", type=int, default=5, help="how many actions to show")
     sub.add_argument("--output", type=Path, default=Path("."), help="folder of the annotated pictures")
     sub.add_argument("--no-draw", action="store_true", help="write no pictures")
@@ -81,8 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("eval", _eval, "Score a model on labelled pictures.")
     _add_data(sub)
-    sub.add_argument("--model", default=DEFAULT_MODEL, help="name or local-dir:DIR")
-    sub.add_argument("--weights", help="checkpoint file or tag")
+    _add_model(sub)
     sub.add_argument("--split", default="test")
     sub.add_argument("--batch-size", type=int, default=64)
     sub.add_argument("--output", type=Path, help="folder for scores and the PR, ROC and confusion pictures")
@@ -91,6 +96,16 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("verify", _verify, "Check the sha256 of bundled and cached weights.")
     sub.add_argument("pattern", nargs="?", default="*", help="shell-style pattern of the weights' name")
     return parser
+
+
+def _add_model(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--model", help=f"name or local-dir:DIR (default {DEFAULT_MODEL})")
+    sub.add_argument("--weights", help="checkpoint file or tag")
+
+
+def _model_name(args: argparse.Namespace) -> str:
+    """The model asked for; `--weights` alone are weights of the default's architecture."""
+    return args.model or (DEFAULT_MODEL.partition(".")[0] if args.weights else DEFAULT_MODEL)
 
 
 def _add_data(sub: argparse.ArgumentParser) -> None:
@@ -145,13 +160,14 @@ def _info(args: argparse.Namespace) -> int:
 
 def _expand(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Files of the given files, folders and patterns, and what matched nothing."""
-    from .data.folders import IMAGE_SUFFIXES
+    from .data.folders import find_images
 
     files, missing = [], []
     for item in inputs:
         path = Path(item)
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+            # not the annotated copies that an earlier call left in the folder
+            found = [p for p in find_images(path) if not p.stem.endswith(DRAWN)]
         else:
             found = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(item, recursive=True))]
         files += found
@@ -165,9 +181,11 @@ def _predict(args: argparse.Namespace) -> int:
 
     if args.top < 1:
         raise ValueError(f"--top is at least 1, got {args.top}")
+    if args.no_draw and args.attention:
+        raise ValueError("--attention writes a picture and --no-draw none; give one of them")
     files, missing = _expand(args.inputs) if args.inputs else ([DEFAULT_PICTURE], [])
     failures = [f"{item}: no such file, no picture in it, or no match" for item in missing]
-    run = pipeline(args.model, weights=args.weights, device=args.device)
+    run = pipeline(_model_name(args), weights=args.weights, device=args.device)
     rows, used = [], set()
     for file in files:
         try:
@@ -197,16 +215,16 @@ def _print_result(file: Path, top: list[tuple[str, float]], written: list[Path])
 def _draw(result: Any, file: Path, args: argparse.Namespace, used: set[Path]) -> list[Path]:
     from ._checkpoint import atomic_path
 
-    pictures = [("actionzoo", result.draw(args.top))]
+    pictures = [(DRAWN[0], result.draw(args.top))]
     if args.attention:
-        pictures.append(("attention", result.draw_attention()))
+        pictures.append((DRAWN[1], result.draw_attention()))
     args.output.mkdir(parents=True, exist_ok=True)
     written = []
     for suffix, picture in pictures:
-        path, number = args.output / f"{file.stem}_{suffix}.jpg", 1
+        path, number = args.output / f"{file.stem}{suffix}.jpg", 1
         while path in used:  # two inputs of one name from different folders
             number += 1
-            path = args.output / f"{file.stem}_{number}_{suffix}.jpg"
+            path = args.output / f"{file.stem}_{number}{suffix}.jpg"
         used.add(path)
         with atomic_path(path) as temporary:
             picture.save(temporary, "JPEG", quality=92)
@@ -220,6 +238,8 @@ def _pairs(items: Sequence[str], option: str) -> dict[str, Any]:
         key, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"{option} takes KEY=VALUE, got {item!r}")
+        if key in pairs:
+            raise ValueError(f"{option} gives {key} twice")
         try:
             pairs[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -250,9 +270,16 @@ def _train(args: argparse.Namespace) -> int:
 
     if args.recipe not in recipes:
         raise ValueError(f"unknown recipe {args.recipe!r}; there are {', '.join(recipes)}")
-    recipe = recipes[args.recipe].override(
-        epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, **_pairs(args.set, "--set")
-    )
+    asked = {"epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
+    changes = {key: value for key, value in asked.items() if value is not None}
+    pairs = _pairs(args.set, "--set")
+    twice = sorted(changes.keys() & pairs.keys())
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is given by an option of its own and by --set; give one")
+    recipe = recipes[args.recipe].override(**changes, **pairs)
+    model_args = _pairs(args.model_args, "--model-args")
+    if "num_classes" in model_args:
+        raise ValueError("the data says how many classes there are; leave num_classes out of --model-args")
     samples = _samples(args).hold_out(args.val_fraction, args.seed)
     seed_everything(args.seed)
     model = create(
@@ -260,9 +287,10 @@ def _train(args: argparse.Namespace) -> int:
         args.pretrained,
         weights=args.weights,
         num_classes=len(samples.classes),
-        **_pairs(args.model_args, "--model-args"),
+        **model_args,
     )
-    if not args.json:
+    main_process = int(os.environ.get("RANK", "0")) == 0  # under torchrun, one of many speaks
+    if main_process and not args.json:
         counts = ", ".join(f"{len(rows)} {split}" for split, rows in samples.items.items())
         print(f"{args.model}: {len(samples.classes)} classes, {counts} images; {samples.skipped} rows without a label")
     metrics = fit(
@@ -278,26 +306,27 @@ def _train(args: argparse.Namespace) -> int:
         card={"command": f"actionzoo {shlex.join(sys.argv[1:])}"},
         progress=not args.json,
     )
-    _print_metrics(metrics, args.json)
+    if main_process:
+        _print_metrics(metrics, args.json)
     return 0
 
 
 def _eval(args: argparse.Namespace) -> int:
     from torch.utils.data import DataLoader
 
-    from . import create
     from .data.folders import ActionImages
     from .data.transforms import eval_transform
+    from .pipeline import whole_model
     from .training.evaluate import evaluate, write_report
 
-    pointed = ":" in args.model or "." in args.model or args.weights is not None
+    name = _model_name(args)
     samples = _samples(args)
     if args.split not in samples.items:
         raise ValueError(f"{args.data} has no split {args.split!r}; it has {', '.join(samples.items)}")
-    model: Any = create(args.model, not pointed, weights=args.weights)
-    if not pointed and model.load_report.random:
-        raise RuntimeError(f"{args.model} has no weights for the whole model; pass --weights or local-dir:DIR")
+    model: Any = whole_model(name, weights=args.weights)
     classes = list(model.pretrained_cfg.get("classes") or samples.classes)
+    if len(classes) != model.num_classes:
+        raise ValueError(f"the model has {model.num_classes} classes without names, the data {len(classes)}")
     absent = sorted(set(samples.classes) - set(classes))
     if absent:
         raise ValueError(f"the model does not know the classes {absent} of {args.data}; it knows {classes}")
@@ -307,7 +336,7 @@ def _eval(args: argparse.Namespace) -> int:
     result = evaluate(model.to(args.device), loader, device=args.device, progress=not args.json)
     if args.output is not None:
         write_report(result, classes, args.output)
-    _print_metrics({"model": args.model, "split": args.split, **result.metrics}, args.json)
+    _print_metrics({"model": name, "split": args.split, **result.metrics}, args.json)
     return 0
 
 

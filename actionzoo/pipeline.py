@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,7 +126,7 @@ class ActionPipeline:
             device: Where to run; where the model's parameters are if None.
 
         Raises:
-            ValueError: If the model has no `pretrained_cfg`.
+            ValueError: If the model has no `pretrained_cfg` or no classes.
         """
         cfg = getattr(model, "pretrained_cfg", None)
         if not cfg:
@@ -135,9 +136,12 @@ class ActionPipeline:
         self.device = torch.device(device) if device is not None else parameter.device
         self.model = model.to(self.device).eval()
         self.transform = eval_transform(self.cfg)
-        classes = self.cfg.get("classes") or ()
-        count = self.cfg.get("num_classes") or getattr(model, "num_classes", 0)
-        self.classes = tuple(classes) or tuple(f"class_{i}" for i in range(count))
+        count: Any = getattr(model, "num_classes", self.cfg.get("num_classes"))
+        if not count:
+            raise ValueError(f"{type(model).__name__} has no classifier; create it with num_classes=…")
+        names = tuple(self.cfg.get("classes") or ())
+        # a classifier that was replaced after loading does not score the classes of the old one
+        self.classes = names if len(names) == count else tuple(f"class_{i}" for i in range(count))
         tag = self.cfg.get("tag")
         self.name = f"{self.cfg.get('architecture') or type(model).__name__}{f'.{tag}' if tag else ''}"
 
@@ -216,19 +220,42 @@ def pipeline(
 
     Raises:
         ValueError: If the name is unknown, or arguments of `create` are given with a built model.
-        RuntimeError: If nothing that covers the whole model is published for the name.
+        RuntimeError: If nothing that covers the whole model is published for the name, or the weights given leave
+            a part of it random.
     """
     if isinstance(model, nn.Module):
         if create_args:
             raise ValueError(f"{sorted(create_args)} belong to create(); the model given is built already")
         return ActionPipeline(model, device)
-    pointed = ":" in model or "." in model or create_args.get("weights") is not None
-    if not pointed and not any(entry.covers == "model" for entry in model_info(model).weights):
+    return ActionPipeline(whole_model(model, **create_args), device)
+
+
+def whole_model(name: str, *, weights: Any = None, **create_args: Any) -> nn.Module:
+    """Create a model with weights for all of it.
+
+    Args:
+        name: As `create` takes it; without a tag, the published whole-model weights are loaded.
+        weights: As `create` takes it.
+        create_args: Further arguments of `create`.
+
+    Raises:
+        ValueError: If the name is unknown.
+        RuntimeError: If the weights leave a part of the model random, or none are published.
+    """
+    pointed = ":" in name or "." in name or weights is not None
+    if not pointed and not any(entry.covers == "model" for entry in model_info(name).weights):
         raise RuntimeError(
-            f"no weights for the whole of {model!r} are published, so its labels would be random; "
+            f"no weights for the whole of {name!r} are published, so its labels would be random; "
             f"models that have some: {', '.join(list_models(pretrained=True)) or 'none'}; or pass weights=PATH"
         )
-    return ActionPipeline(create(model, not pointed, **create_args), device)
+    with warnings.catch_warnings():
+        # said again below, as an error
+        warnings.filterwarnings("ignore", message=".*covers the backbone only")
+        model: Any = create(name, not pointed, weights=weights, **create_args)
+    if model.load_report.random or model.load_report.reheaded:
+        parts = dict.fromkeys((*model.load_report.random, *model.load_report.reheaded))
+        raise RuntimeError(f"the weights leave {', '.join(parts)} of {name!r} random, so its labels would be random")
+    return model
 
 
 def _open(picture: Picture) -> tuple[Image.Image, str | None]:
@@ -239,4 +266,4 @@ def _open(picture: Picture) -> tuple[Image.Image, str | None]:
     raise TypeError(f"a picture is a file, a PIL image or a (3, H, W) tensor; got {type(picture).__name__}")
 
 
-__all__ = ["ActionPipeline", "ActionResult", "Person", "pipeline"]
+__all__ = ["ActionPipeline", "ActionResult", "Person", "pipeline", "whole_model"]

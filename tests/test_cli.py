@@ -8,6 +8,7 @@ from PIL import Image
 import actionzoo
 from actionzoo.cli import ASSETS, main
 from actionzoo.data import load_image
+from actionzoo.weights import save_checkpoint
 from tests import pictures
 
 SMALL = {"backbone_args": {"channels": (8, 8, 16, 16), "stem_width": 4}, "test_input_size": None}
@@ -99,9 +100,24 @@ def test_predict_can_write_nothing(saved, photos, capsys, monkeypatch):
     assert set(photos.rglob("*")) == before
 
 
+def test_predict_leaves_its_own_copies_out_and_takes_weights_of_the_default_model(photos, capsys):
+    model = actionzoo.create("prfnet_tiny", num_classes=3, **SMALL, dim=16, hidden=16)
+    model.pretrained_cfg["classes"] = list(pictures.CLASSES)
+    save_checkpoint(model, photos / "mine.safetensors")
+    argv = ["predict", str(photos / "a"), "--weights", str(photos / "mine.safetensors"), "--output", str(photos / "a")]
+    for _ in range(2):
+        assert main([*argv, "--attention"]) == 0
+    assert sorted(p.name for p in (photos / "a").iterdir()) == [
+        "same.jpg",
+        "same_actionzoo.jpg",
+        "same_attention.jpg",
+    ]
+
+
 def test_predict_errors(saved, photos, capsys):
     fails(capsys, "predict", "--model", "prfnet_resnet50", match="labels would be random")
     fails(capsys, "predict", "--model", saved, "--top", "0", match="--top is at least 1")
+    fails(capsys, "predict", "--model", saved, "--no-draw", "--attention", match="give one of them")
     fails(capsys, "predict", "--model", f"local-dir:{photos}", match="config.json")
 
 
@@ -143,6 +159,11 @@ def test_train_errors(tmp_path, capsys):
     fails(capsys, *base, "--recipe", "sratch", match="unknown recipe")
     fails(capsys, *base, "--set", "epoch=3", match="no field")
     fails(capsys, *base, "--set", "epochs", match="KEY=VALUE")
+    fails(capsys, *base, "--set", "zoom=false", match="takes bool")
+    fails(capsys, *base, "--set", "erase=0.1", "erase=0.2", match="twice")
+    fails(capsys, *base, "--epochs", "2", "--set", "epochs=3", match="give one")
+    fails(capsys, *base, "--model-args", "num_classes=3", match="leave num_classes out")
+    fails(capsys, *base, "--val-fraction", "0.1", match="holds out none")
     fails(capsys, *base, "--model", "prfnet_tny", match="prfnet_tiny")
     fails(capsys, *base[:2], str(tmp_path / "none"), *base[3:], match="no such data")
     assert not (tmp_path / "run").exists()

@@ -213,6 +213,8 @@ def test_gradient_checkpointing_changes_memory_not_gradients(built, name):
                 module.register_forward_hook(count)
         logits_of(model(*inputs_of(name))).square().sum().backward()
     assert calls["saving"] > calls["plain"]
+    own = [key for key, _ in plain.named_buffers() if not key.startswith("backbone.")]
+    assert all(torch.equal(plain.get_buffer(key), saving.get_buffer(key)) for key in own)
     for p, q in zip(plain.parameters(), saving.parameters()):
         assert (p.grad is None) == (q.grad is None)
         if p.grad is not None:

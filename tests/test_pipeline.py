@@ -100,6 +100,27 @@ def test_a_saved_model_by_name(pipe, tmp_path):
     assert again.classes == pipe.classes
 
 
+def test_a_pruned_model_is_saved_and_loaded_pruned(pipe, tmp_path):
+    pipe.model.prune_for_inference().save_pretrained(tmp_path / "pruned")
+    again = pipeline(f"local-dir:{tmp_path / 'pruned'}")
+    assert len(again.model.stage_heads) == 0
+    assert again(PHOTO).scores == pipe(PHOTO).scores
+
+
+def test_a_new_classifier_does_not_speak_with_the_old_names(pipe):
+    pipe.model.reset_classifier(2)
+    assert pipeline(pipe.model).classes == ("class_0", "class_1")
+    pipe.model.reset_classifier(0)
+    with pytest.raises(ValueError, match="no classifier"):
+        pipeline(pipe.model)
+
+
+def test_random_labels_are_refused(pipe, tmp_path):
+    pipe.model.save_pretrained(tmp_path / "saved")
+    with pytest.raises(RuntimeError, match=r"leave .*head\.fc"):
+        pipeline(f"local-dir:{tmp_path / 'saved'}", num_classes=7)
+
+
 def test_refusals(pipe, tmp_path):
     with pytest.raises(RuntimeError, match="labels would be random"):
         pipeline("prfnet_resnet50")

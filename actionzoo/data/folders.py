@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class ActionSamples:
         """Move a fraction of every class of `train` to `val`, drawn with a seed; `test` is left alone.
 
         Raises:
-            ValueError: If the fraction is outside `[0, 1)`, or a `val` split is there already.
+            ValueError: If the fraction is outside `[0, 1)` or holds out nothing, if there is no `train` split, or a
+                `val` split already.
         """
         if not 0 <= fraction < 1:
             raise ValueError(f"the held-out fraction lies in [0, 1), got {fraction}")
@@ -35,6 +39,8 @@ class ActionSamples:
             return self
         if "val" in self.items:
             raise ValueError("the data has a val split already; hold out nothing (--val-fraction 0)")
+        if "train" not in self.items:
+            raise ValueError(f"there is no train split to hold out of; the data has {', '.join(self.items)}")
         rng, train, val = random.Random(seed), [], []
         for k in range(len(self.classes)):
             rows = [row for row in self.items["train"] if row[1] == k]
@@ -42,6 +48,8 @@ class ActionSamples:
             count = round(fraction * len(rows))
             val += rows[:count]
             train += rows[count:]
+        if not val:
+            raise ValueError(f"a fraction of {fraction} of {len(train)} training images holds out none; raise it")
         return ActionSamples(self.classes, {**self.items, "train": sorted(train), "val": sorted(val)}, self.skipped)
 
     def relabel(self, mapping: Mapping[str, str]) -> "ActionSamples":
@@ -49,10 +57,14 @@ class ActionSamples:
 
         Raises:
             ValueError: If the mapping leaves a class out; the message names it.
+            TypeError: If a new name is not a string.
         """
         missing = sorted(set(self.classes) - set(mapping))
         if missing:
             raise ValueError(f"the label map says nothing of {missing}; map every class, to itself if it stays")
+        wrong = {name: mapping[name] for name in self.classes if not isinstance(mapping[name], str)}
+        if wrong:
+            raise TypeError(f"a label map gives names, as strings; got {wrong}")
         classes = tuple(sorted({mapping[name] for name in self.classes}))
         index = [classes.index(mapping[name]) for name in self.classes]
         items = {split: [(path, index[k]) for path, k in rows] for split, rows in self.items.items()}
@@ -103,17 +115,22 @@ def read_samples(data: str | Path, root: str | Path | None = None, label: str | 
 
 def _folder_rows(folder: Path) -> list[tuple[str, Path, str]]:
     rows = []
-    for split in ("train", "val", "test"):
-        for class_dir in sorted((folder / split).glob("*/")):
-            files = sorted(p for p in class_dir.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-            rows += [(split, file, class_dir.name) for file in files]
+    for split in SPLITS:
+        for class_dir in sorted((folder / split).glob("[!.]*/")):
+            rows += [(split, file, class_dir.name) for file in find_images(class_dir)]
     return rows
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Picture files below a folder, in order; hidden ones are left out."""
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
 def _table_rows(path: Path, root: Path, label: str | None) -> tuple[list[tuple[str, Path, str]], int]:
     if not root.is_dir():
         raise FileNotFoundError(f"no such folder: {root}; give the images' folder as root")
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         table = list(csv.DictReader(file))
     columns = list(table[0]) if table else []
     if label is None or any(name not in columns for name in ("split", "file", label)):
@@ -121,9 +138,11 @@ def _table_rows(path: Path, root: Path, label: str | None) -> tuple[list[tuple[s
     rows = []
     for row in table:
         if row[label]:
+            if row["split"] not in SPLITS:
+                raise ValueError(f"{path} has a split {row['split']!r}; expected one of {', '.join(SPLITS)}")
             direct = root / row["file"]
-            file_path = direct if direct.exists() else root / row["split"] / row["file"]
-            if not file_path.exists():
+            file_path = direct if direct.is_file() else root / row["split"] / row["file"]
+            if not file_path.is_file():
                 raise FileNotFoundError(f"{path} names {row['file']}, which is neither {direct} nor {file_path}")
             rows.append((row["split"], file_path, row[label]))
     return rows, len(table) - len(rows)
@@ -170,12 +189,22 @@ def load_image(path: str | Path) -> Image.Image:
         FileNotFoundError: If there is no such file.
         RuntimeError: If the file is not a picture, is damaged or is cut short.
     """
-    from PIL import ImageOps
-
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return _to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise FileNotFoundError(f"no such picture: {path}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise RuntimeError(f"{path} cannot be read as a picture: {error}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any mode without losing the picture, where Pillow's `convert` would clip or warn."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.float64)
+        return Image.fromarray((values.clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")

@@ -50,8 +50,8 @@ class SerializedAttention(nn.Module):
         self.norm = nn.LayerNorm(dim)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
-    def forward_tokens(self, x: Tensor) -> Tensor:
-        """Attended tokens before the mean: `(B, C, H, W)` -> `(B, tokens ** 2, dim)`, row by row.
+    def serialize(self, x: Tensor) -> Tensor:
+        """Serialization module: `(B, C, H, W)` -> `(B, tokens ** 2, dim)` tokens with positions, row by row.
 
         Raises:
             ValueError: If `x` is not `(B, in_ch, H, W)`.
@@ -59,10 +59,21 @@ class SerializedAttention(nn.Module):
         if x.ndim != 4 or x.shape[1] != self.in_ch:
             raise ValueError(f"expected a feature map (B, {self.in_ch}, H, W), got shape {tuple(x.shape)}")
         x = self.act(self.bn(self.reduce(self.pool(x))))
-        x = rearrange(x, "b c h w -> b (h w) c") + self.pos_embed
+        return rearrange(x, "b c h w -> b (h w) c") + self.pos_embed
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Attention module: `(B, tokens ** 2, dim)` -> the same shape, attended."""
         x = x + self.attn(self.norm1(x))
         x = x + self.mlp(self.norm2(x))
         return self.norm(x)
+
+    def forward_tokens(self, x: Tensor) -> Tensor:
+        """Attended tokens before the mean: `(B, C, H, W)` -> `(B, tokens ** 2, dim)`, row by row.
+
+        Raises:
+            ValueError: If `x` is not `(B, in_ch, H, W)`.
+        """
+        return self.attend(self.serialize(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """One vector per image: `(B, in_ch, H, W)` -> `(B, dim)`, the mean over the attended tokens.

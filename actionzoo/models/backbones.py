@@ -59,6 +59,7 @@ class PlainClassifier(HubMixin, nn.Module):
             "num_classes": num_classes,
             "input_size": (in_chans, *input_size[1:]),
             "crop_pct": 256 / 260,
+            "crop_mode": "squash",
             "interpolation": "bilinear",
             "mean": IMAGENET_DEFAULT_MEAN,
             "std": IMAGENET_DEFAULT_STD,

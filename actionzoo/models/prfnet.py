@@ -114,6 +114,7 @@ class PRFNet(HubMixin, nn.Module):
         center_offset: float = 0.5,
         drop_rate: float = 0.0,
         global_pool: str = "avg",
+        stage_heads: bool = True,
         out_indices: Sequence[int] | None = None,
         backbone_args: dict[str, Any] | None = None,
         input_size: tuple[int, int, int] = (3, 256, 256),
@@ -136,6 +137,7 @@ class PRFNet(HubMixin, nn.Module):
             center_offset: Where in its cell the strongest point lies, see `RegionFocusedGenerator`.
             drop_rate: Dropout before every classifier.
             global_pool: `"avg"`, the mean over tokens, or `""`: `forward` returns the attended token maps.
+            stage_heads: Whether to build the stages' heads, which only training needs, see `prune_for_inference`.
             out_indices: Which of the backbone's feature maps to use, shallowest first, instead of the last S.
             backbone_args: Further arguments of the timm model.
             input_size: `(C, H, W)` that the configuration is meant for; any other size works too where the
@@ -164,7 +166,7 @@ class PRFNet(HubMixin, nn.Module):
             SerializedAttention(info["num_chs"], dim, tokens, num_heads, mlp_ratio) for info in maps
         )
         self.stage_heads: Any = nn.ModuleList(
-            ClassifierHead(dim, hidden, num_classes, drop_rate) for _ in self.out_indices
+            ClassifierHead(dim, hidden, num_classes, drop_rate) for _ in self.out_indices if stage_heads
         )
         self.mixture = WeightedAttentionMixture(mixture)
         self.head: Any = ClassifierHead(self.num_features, hidden, num_classes, drop_rate)
@@ -175,6 +177,7 @@ class PRFNet(HubMixin, nn.Module):
             "input_size": (in_chans, *input_size[1:]),
             "pool_size": (tokens, tokens),
             "crop_pct": 256 / 260,
+            "crop_mode": "squash",
             "interpolation": "bilinear",
             "mean": IMAGENET_DEFAULT_MEAN,
             "std": IMAGENET_DEFAULT_STD,
@@ -190,11 +193,15 @@ class PRFNet(HubMixin, nn.Module):
         return ("head.fc", *(f"stage_heads.{i}.fc" for i in range(len(self.stage_heads))))
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that optimizers should not decay, as timm asks."""
-        return {f"attention.{i}.pos_embed" for i in range(self.num_stages)}
+        """Names of parameters that optimizers should not decay, as timm asks: positions, and the backbone's own."""
+        own = self.backbone.no_weight_decay() if hasattr(self.backbone, "no_weight_decay") else set()
+        return {f"attention.{i}.pos_embed" for i in range(self.num_stages)} | {f"backbone.{name}" for name in own}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute activations in the backward pass instead of keeping them: less memory, more time."""
+        """Recompute activations in the backward pass instead of keeping them: less memory, more time.
+
+        The backbone's BatchNorm layers see a recomputed batch twice, as in timm.
+        """
         self.grad_checkpointing = enable
         if hasattr(self.backbone, "set_grad_checkpointing"):
             self.backbone.set_grad_checkpointing(enable)
@@ -238,7 +245,8 @@ class PRFNet(HubMixin, nn.Module):
     def _attend(self, stage: int, features: Tensor) -> Tensor:
         block = self.attention[stage]
         if self.grad_checkpointing and self.training and not torch.jit.is_scripting():
-            return checkpoint(block.forward_tokens, features, use_reentrant=False)
+            # recomputing the serialization would update its BatchNorm statistics twice
+            return checkpoint(block.attend, block.serialize(features), use_reentrant=False)
         return block.forward_tokens(features)
 
     def _tokens(self, maps: list[Tensor], losses: Tensor | Sequence[Tensor | float] | None = None) -> Tensor:
@@ -294,7 +302,7 @@ class PRFNet(HubMixin, nn.Module):
             logits = self.forward_head(self._tokens(maps, losses))
             return StageOutput(logits, maps[-1]) if return_features else logits
         if not self.stage_heads:
-            raise RuntimeError("the stage heads were removed by prune_for_inference(); create the model anew")
+            raise RuntimeError("this model has no stage heads (stage_heads=False, or prune_for_inference())")
         features = self._maps(images, stage)[-1]
         logits = self.stage_heads[stage - 1](self._attend(stage - 1, features).mean(1))
         return StageOutput(logits, features) if return_features else logits
@@ -365,9 +373,10 @@ class PRFNet(HubMixin, nn.Module):
         """Remove the stage heads, which inference does not use (PRF-Net section 3.4), in place.
 
         The outputs stay bit-equal: of the "first three steps" that the paper removes, the serialization and
-        attention modules are still needed.
+        attention modules are still needed. A model saved afterwards loads without stage heads too.
         """
         self.stage_heads = nn.ModuleList()
+        self.pretrained_cfg["model_args"] = {**self.pretrained_cfg.get("model_args", {}), "stage_heads": False}
         return self
 
     @torch.no_grad()
@@ -402,6 +411,14 @@ TINY_BACKBONE: dict[str, Any] = {
 }
 """A slim ResNet-18-D: half the channels and fewer in the last stage."""
 
+_CONFIG = {
+    "classifier": "head.fc",
+    "crop_pct": 256 / 260,
+    "crop_mode": "squash",
+    "interpolation": "bilinear",
+}
+"""What timm may ask of a configuration before the model is built."""
+
 _PAPER = "PRF-Net: progressive region-focused network for fine-grained human behavior recognition"
 
 
@@ -416,6 +433,7 @@ def _imagenet(repo: str) -> WeightsInfo:
     num_classes=24,
     params=49_505_440,
     macs=6_807_891_968,
+    config={**_CONFIG, "first_conv": "backbone.conv1", "pool_size": (8, 8)},
     aliases=("prfnet",),
     weights=(_imagenet("timm/resnet50.tv_in1k"),),
     timm=True,
@@ -430,6 +448,7 @@ def prfnet_resnet50(**kwargs: Any) -> PRFNet:
     num_classes=24,
     params=18_108_064,
     macs=2_713_464_832,
+    config={**_CONFIG, "first_conv": "backbone.conv1", "pool_size": (8, 8)},
     weights=(_imagenet("timm/resnet18.tv_in1k"),),
     timm=True,
 )
@@ -439,7 +458,13 @@ def prfnet_resnet18(**kwargs: Any) -> PRFNet:
 
 
 @register_model(
-    paper=_PAPER, num_classes=24, input_size=(3, 96, 96), params=2_526_352, macs=92_878_848, timm=True
+    paper=_PAPER,
+    num_classes=24,
+    input_size=(3, 96, 96),
+    params=2_526_352,
+    macs=92_878_848,
+    config={**_CONFIG, "first_conv": "backbone.conv1.0", "pool_size": (4, 4)},
+    timm=True,
 )
 def prfnet_tiny(**kwargs: Any) -> PRFNet:
     """PRF-Net on a slim ResNet-18-D with narrow tokens: trains on a CPU, bundled weights."""

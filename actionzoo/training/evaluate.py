@@ -1,6 +1,7 @@
 """Scoring of an image classifier: accuracy with its interval, mAP, Cohen's kappa, curves as pictures."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,10 @@ def evaluate(
     """Score a classifier on batches of images.
 
     Args:
-        model: Returns `(B, K)` logits; put into eval mode, and back afterwards.
+        model: Returns `(B, K)` logits, alone or first in a tuple; in eval mode meanwhile, every module back in its
+            own mode afterwards.
         loader: Batches of images and class indices.
-        device: Where to run.
+        device: Where to run; the model is moved there.
         progress: Show a progress bar.
 
     Returns:
@@ -48,8 +50,8 @@ def evaluate(
     Raises:
         ValueError: If the loader is empty.
     """
-    was_training = model.training
-    model.eval()
+    modes = [(module, module.training) for module in model.modules()]
+    model.to(device).eval()
     scores, targets = [], []
     if progress:
         from tqdm import tqdm
@@ -57,10 +59,13 @@ def evaluate(
         loader = tqdm(loader, "scoring", leave=False)
     try:
         for images, target in loader:
-            scores.append(model(images.to(device)).float().softmax(1).cpu())
+            output = model(images.to(device))
+            logits = output[0] if isinstance(output, tuple) else output
+            scores.append(logits.float().softmax(1).cpu())
             targets.append(target.cpu())
     finally:
-        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode
     if not scores:
         raise ValueError("there is nothing to score: the loader is empty")
     probabilities, truth = torch.cat(scores), torch.cat(targets)
@@ -72,13 +77,15 @@ def classification_metrics(scores: Tensor, targets: Tensor) -> dict[str, Any]:
     count, classes = scores.shape
     correct = int((scores.argmax(1) == targets).sum())
     low, high = wilson_interval(correct, count)
+    kappa = cohen_kappa(scores.argmax(1), targets, classes)
     return {
         "images": count,
         "top1": round(100 * correct / count, 2),
         "top1_interval": [round(100 * low, 2), round(100 * high, 2)],
         "top5": round(100 * accuracy(scores, targets, k=min(5, classes)), 2),
         "map": round(100 * mean_average_precision(scores, targets), 2),
-        "kappa": round(cohen_kappa(scores.argmax(1), targets, classes), 4),
+        # undefined where only one class occurs, and JSON has no NaN
+        "kappa": None if math.isnan(kappa) else round(kappa, 4),
     }
 
 

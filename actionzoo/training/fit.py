@@ -1,10 +1,12 @@
 """One short training loop on Hugging Face accelerate, for every image classifier of the library."""
 
+import hashlib
 import json
 import math
 import random
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,13 +66,15 @@ def fit(
         The metrics written to `metrics.json`, or those of the last epoch where the run was stopped early.
 
     Raises:
-        ImportError: If the extra `train` is not installed.
-        ValueError: If there is no training data, or fewer images than a batch holds.
+        ImportError: If the extra `train` or `eval` is not installed.
+        ValueError: If there are fewer training images than a batch holds, if the model has another number of
+            classes than the data, or if a resumed run was begun with other data or settings.
         FileExistsError: If `output` holds another run and `resume` is False.
         FloatingPointError: If a loss is not finite.
     """
     run = _Run(model, samples, recipe, Path(output), input_size, seed, amp, workers, progress)
     start = run.restore() if resume else run.refuse_overwrite()
+    run.output.mkdir(parents=True, exist_ok=True)
     for epoch in range(start, recipe.epochs):
         run.train_epoch(epoch)
         if stop_after is not None and epoch + 1 >= stop_after:
@@ -94,24 +98,34 @@ class _Run:
         progress: bool,
     ) -> None:
         try:
+            import matplotlib as matplotlib  # the report at the end needs it
+            import tqdm as tqdm
             from accelerate import Accelerator, DistributedDataParallelKwargs
             from accelerate.state import AcceleratorState
         except ImportError as error:
-            raise ImportError('training needs accelerate: pip install "actionzoo[train]"') from error
-        train = samples.items.get("train", [])
-        if len(train) < recipe.batch_size:
-            raise ValueError(f"{len(train)} training images do not fill one batch of {recipe.batch_size}; lower it")
+            raise ImportError(f'training needs {error.name}: pip install "actionzoo[train,eval]"') from error
+        count = getattr(model, "num_classes", len(samples.classes))
+        if count != len(samples.classes):
+            raise ValueError(f"the model has {count} classes, the data {len(samples.classes)}; create it with as many")
         # a partial pass uses a part of the parameters only
         handlers: list[Any] = [DistributedDataParallelKwargs(find_unused_parameters=hasattr(model, "forward_stage"))]
-        # accelerate keeps its settings for the life of the process; a second run may want another precision
-        AcceleratorState._reset_state()
+        if AcceleratorState._shared_state and AcceleratorState().mixed_precision != amp:
+            # accelerate keeps its settings for the life of the process; a second run may want another precision
+            AcceleratorState._reset_state()
         self.accelerator = Accelerator(mixed_precision=amp, kwargs_handlers=handlers)
+        train, needed = samples.items.get("train", []), recipe.batch_size * self.accelerator.num_processes
+        if len(train) < needed:
+            raise ValueError(f"{len(train)} training images do not fill one batch of {needed}; lower the batch size")
         self.recipe, self.output, self.seed, self.progress = recipe, output, seed, progress
         self.samples, self.workers = samples, workers
         self.cfg: dict[str, Any] = cast(Any, model).pretrained_cfg
         if input_size is not None:
-            self.cfg["input_size"] = (self.cfg["input_size"][0], input_size, input_size)
-            self.cfg.pop("test_input_size", None)
+            size = (self.cfg["input_size"][0], input_size, input_size)
+            # both, since the architecture may have a size for inference of its own
+            self.cfg["input_size"] = self.cfg["test_input_size"] = size
+        # what was known of the weights that the run starts from is not true of those it ends with
+        for key in ("tag", "data", "licence", "license", "limits", "url", "metrics", "command", "seed"):
+            self.cfg.pop(key, None)
         self.cfg["classes"] = list(samples.classes)
         self.cfg["crop_pct"] = recipe.crop_pct
         self.eval_transform = eval_transform(self.cfg)
@@ -119,8 +133,15 @@ class _Run:
         self.order = torch.Generator()
         dataset = ActionImages(train, train_transform(self.cfg, recipe))
         loader = DataLoader(
-            dataset, recipe.batch_size, shuffle=True, drop_last=True, num_workers=workers, generator=self.order
+            dataset,
+            recipe.batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            generator=self.order,
+            worker_init_fn=self._seed_worker,
         )
+        self.identity = self._identify(model, amp)
         # the same values, and convolutions are faster in this layout on every device
         model = model.to(memory_format=torch.channels_last)
         optimizer = _optimizer(model, recipe)
@@ -136,6 +157,24 @@ class _Run:
     def state_file(self) -> Path:
         return self.output / "state.pt"
 
+    def _seed_worker(self, worker: int) -> None:
+        """Every process's workers augment on their own: the loader seeds them from the order that all share."""
+        seed_everything(torch.initial_seed() + 7919 * self.accelerator.process_index)
+
+    def _identify(self, model: nn.Module, amp: str) -> dict[str, Any]:
+        """What a resumed run must have in common with the one it goes on with."""
+        rows = [f"{split} {path} {k}" for split, items in sorted(self.samples.items.items()) for path, k in items]
+        return {
+            "recipe": repr(self.recipe),
+            "seed": self.seed,
+            "model": f"{self.cfg.get('architecture', type(model).__name__)} {self.cfg.get('model_args', {})!r}",
+            "input size": repr(tuple(self.cfg["input_size"])),
+            "classes": repr(list(self.samples.classes)),
+            "files": hashlib.sha256("\n".join(rows).encode()).hexdigest(),
+            "amp": amp,
+            "processes": self.accelerator.num_processes,
+        }
+
     def refuse_overwrite(self) -> int:
         if self.state_file.exists():
             raise FileExistsError(f"{self.output} holds a run already; resume it (--resume) or choose another folder")
@@ -144,26 +183,30 @@ class _Run:
     def restore(self) -> int:
         if not self.state_file.exists():
             return 0
-        state = torch.load(self.state_file, map_location="cpu", weights_only=True)
-        if state["recipe"] != repr(self.recipe) or state["seed"] != self.seed:
-            raise ValueError(
-                f"{self.state_file} was written with seed {state['seed']} and {state['recipe']}; resume with the same"
-            )
+        try:
+            state = torch.load(self.state_file, map_location="cpu", weights_only=True)
+        except Exception as error:  # damaged bytes make the unpickler fail in any way
+            raise RuntimeError(f"{self.state_file} is damaged ({error}); begin again in another folder") from error
+        other = {key: value for key, value in self.identity.items() if state["identity"][key] != value}
+        if other:
+            said = ", ".join(f"{key} {state['identity'][key]}" for key in other)
+            raise ValueError(f"{self.state_file} was written with {said}; resume with the same, not {other}")
         self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         self.history = json.loads(state["history"])
         return state["epoch"] + 1
 
     def _save(self, epoch: int) -> None:
         if not self.accelerator.is_main_process:
             return
-        self.output.mkdir(parents=True, exist_ok=True)
         state = {
             "model": self.accelerator.unwrap_model(self.model).state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "epoch": epoch,
-            "seed": self.seed,
-            "recipe": repr(self.recipe),
+            "identity": self.identity,
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
             "history": json.dumps(self.history),
         }
         with atomic_path(self.state_file) as temporary:
@@ -221,13 +264,14 @@ class _Run:
                 group["lr"] = lr * factor
             losses = self._step(images.contiguous(memory_format=torch.channels_last), targets)
             sums = losses if sums is None else sums + losses
-            if i % 10 == 0:
-                if not bool(torch.isfinite(losses).all()):
+            # not every batch, since reading a loss waits for the device; at the end, before anything is saved
+            if i % 10 == 0 or i == self.steps - 1:
+                if not bool(torch.isfinite(sums).all()):
                     raise FloatingPointError(
-                        f"loss {losses.tolist()} at epoch {epoch + 1}, batch {i + 1}; lower the learning rate"
+                        f"loss {losses.tolist()} by epoch {epoch + 1}, batch {i + 1}; lower the learning rate"
                     )
                 bar.set_postfix(loss=f"{losses[-1].item():.3f}")
-        assert sums is not None
+        assert sums is not None, "the constructor checks that there is a batch"
         row: dict[str, Any] = {"epoch": epoch + 1, "losses": [round(v / self.steps, 5) for v in sums.tolist()]}
         row["train_seconds"] = round(time.perf_counter() - began, 1)
         if "val" in self.samples.items:
@@ -239,28 +283,39 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def score(self, split: str, report: bool = False) -> dict[str, Any]:
-        """Score a split; every process computes the whole of it, which keeps the figure exact."""
-        dataset = ActionImages(self.samples.items[split], self.eval_transform)
-        loader = DataLoader(dataset, self.recipe.batch_size, num_workers=self.workers)
-        # the report is in full precision, as the saved weights will be run
-        network = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=not report)
-        result = evaluate(network, loader, device=self.accelerator.device, progress=report and self.progress)
-        if report and self.accelerator.is_main_process:
-            write_report(result, self.samples.classes, self.output)
-        return result.metrics
+        """Score a split on the main process, whose BatchNorm statistics are the ones saved, and tell the others."""
+        found: list[dict[str, Any] | None] = [None]
+        if self.accelerator.is_main_process:
+            dataset = ActionImages(self.samples.items[split], self.eval_transform)
+            loader = DataLoader(dataset, self.recipe.batch_size, num_workers=self.workers)
+            # the report is in full precision, as the saved weights will be run
+            network = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=not report)
+            result = evaluate(network, loader, device=self.accelerator.device, progress=report and self.progress)
+            if report:
+                write_report(result, self.samples.classes, self.output)
+            found[0] = result.metrics
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            broadcast_object_list(found)
+        return cast(dict[str, Any], found[0])
 
     def finish(self, card: dict[str, Any]) -> dict[str, Any]:
-        from dataclasses import asdict
-
+        self.cfg.update({**card, "recipe": asdict(self.recipe), "seed": self.seed})
+        self._save_trained()  # before the report, whose failure should not cost the weights
         split = next(name for name in ("test", "val", "train") if name in self.samples.items)
         metrics = {"split": split, **self.score(split, report=True)}
         metrics["train_seconds"] = round(sum(row["train_seconds"] for row in self.history), 1)
+        self.cfg["metrics"] = metrics
+        self._save_trained()
         if self.accelerator.is_main_process:
-            network = self.accelerator.unwrap_model(self.model)
-            self.cfg.update({**card, "recipe": asdict(self.recipe), "seed": self.seed, "metrics": metrics})
             _write_json(self.output / "metrics.json", metrics)
-            cast(HubMixin, network).save_pretrained(self.output)
+        self.accelerator.wait_for_everyone()
         return metrics
+
+    def _save_trained(self) -> None:
+        if self.accelerator.is_main_process:
+            cast(HubMixin, self.accelerator.unwrap_model(self.model)).save_pretrained(self.output)
 
 
 def seed_everything(seed: int) -> None:

@@ -35,6 +35,7 @@ def progressive_step(
     concat_weight: float = 1.0,
     backward: Callable[[Tensor], Any] | None = None,
     before_step: Callable[[], Any] | None = None,
+    step: Callable[[], Any] | None = None,
 ) -> ProgressiveOutput:
     """Train PRF-Net on one mini-batch in S + 1 steps (PRF-Net section 3.1, Fig. 3).
 
@@ -57,7 +58,8 @@ def progressive_step(
         final_input: Image of step S + 1: `"original"`, as at inference, or `"region"`, the last crop.
         concat_weight: Factor on the loss of step S + 1.
         backward: Called with the loss instead of `loss.backward()`, e.g. `accelerator.backward`.
-        before_step: Called between the backward pass and `optimizer.step()`, e.g. to clip gradients.
+        before_step: Called between the backward pass and the optimizer's step, e.g. to clip gradients.
+        step: Called instead of `optimizer.step()`, e.g. `lambda: (scaler.step(optimizer), scaler.update())`.
 
     Returns:
         Losses, logits and boxes of the last round.
@@ -72,12 +74,12 @@ def progressive_step(
     network: Any = getattr(model, "module", model)
     focus: Callable[[Tensor, Tensor], Any] | None = network.focus if isinstance(generator, str) else generator
 
-    def step(logits: Tensor, weight: float = 1.0) -> Tensor:
+    def update(logits: Tensor, weight: float = 1.0) -> Tensor:
         loss = criterion(logits, targets)
         (backward or Tensor.backward)(loss * weight if weight != 1 else loss)
         if before_step is not None:
             before_step()
-        optimizer.step()
+        (step or optimizer.step)()
         return loss.detach()
 
     stages, losses, boxes, logits = network.num_stages, [], [], images.new_empty(0)
@@ -90,11 +92,11 @@ def progressive_step(
                 # the crop is made before the update, from the very features that the head has seen
                 current, box = focus(current, out.features.detach())
                 boxes.append(box)
-            losses.append(step(out.logits))
+            losses.append(update(out.logits))
         optimizer.zero_grad(set_to_none=True)
         final = images if final_input == "original" else current
         logits = model(final, stage=stages + 1, losses=torch.stack(losses) if weighted else None)
-        losses.append(step(logits, concat_weight))
+        losses.append(update(logits, concat_weight))
     size = (images.shape[2], images.shape[3])
     chained = chain_boxes(boxes, size) if boxes else images.new_empty(images.shape[0], 0, 4)
     return ProgressiveOutput(torch.stack(losses), logits.detach(), chained)

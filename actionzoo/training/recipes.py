@@ -1,9 +1,20 @@
 """Training recipes: the papers' printed hyper-parameters, and this library's own for its tiny models."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 __all__ = ["Recipe", "recipes"]
+
+# what each annotation admits; an int is a float, but a bool is not a number and a string not a switch
+_KINDS: dict[str, tuple[type, ...]] = {
+    "<class 'str'>": (str,),
+    "<class 'int'>": (int,),
+    "<class 'float'>": (float, int),
+    "<class 'bool'>": (bool,),
+    "str | None": (str, type(None)),
+    "float | None": (float, int, type(None)),
+    "tuple[float, float]": (tuple,),
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,9 @@ class Recipe:
     """Area range of the random resized crop."""
     hflip: float = 0.5
     color_jitter: float = 0.0
-    """Largest relative change of brightness, contrast and saturation; of hue, a quarter of it."""
+    """Largest relative change of brightness, contrast and saturation."""
+    hue: float = 0.0
+    """Largest turn of the hue, in turns of the colour circle, up to 0.5."""
     grayscale: float = 0.0
     """Probability of a picture without colour."""
     auto_augment: str | None = None
@@ -51,16 +64,30 @@ class Recipe:
     zoom: bool = True
     """Whether progressive training zooms in with the region-focused generator."""
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), type(getattr(self, field.name))
+            allowed = _KINDS[str(field.type)]
+            if kind not in allowed:
+                expected = " or ".join(cls.__name__ for cls in allowed)
+                raise ValueError(f"recipe field {field.name} takes {expected}, got {value!r}")
+        for name in ("epochs", "batch_size", "repeats"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"recipe field {name} is at least 1, got {getattr(self, name)}")
+        for name in ("hflip", "grayscale", "erase"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"recipe field {name} is a probability in [0, 1], got {getattr(self, name)}")
+
     def override(self, **changes: Any) -> "Recipe":
-        """A copy with the given fields changed; None leaves a field as it is.
+        """A copy with the given fields changed.
 
         Raises:
-            ValueError: If a field does not exist.
+            ValueError: If a field does not exist, or a value is of the wrong type or out of range.
         """
-        unknown = set(changes) - set(asdict(self))
+        unknown = set(changes) - {field.name for field in fields(self)}
         if unknown:
             raise ValueError(f"a Recipe has no field {sorted(unknown)}; it has {sorted(asdict(self))}")
-        return replace(self, **{k: v for k, v in changes.items() if v is not None})
+        return replace(self, **changes)
 
 
 recipes: dict[str, Recipe] = {

@@ -22,8 +22,8 @@ def row(data: str, folder: Path) -> str:
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     with torch.device("meta"):
         model: Any = actionzoo.create(config["architecture"], num_classes=config["num_classes"], **config["model_args"])
-        size = (model.pretrained_cfg.get("test_input_size") or model.pretrained_cfg["input_size"])[-1]
-        macs = count_macs(model.eval(), torch.empty(1, config["in_chans"], size, size), ops="all")
+        size = config.get("test_input_size") or model.pretrained_cfg.get("test_input_size") or config["input_size"]
+        macs = count_macs(model.eval(), torch.empty(1, *size), ops="all")
     parameters = sum(p.numel() for p in model.parameters())
     low, high = metrics["top1_interval"]
     cells = [data, f"`{config['architecture']}`", f"{metrics['top1']} % ({low} to {high})", f"{metrics['map']} %"]

@@ -1,9 +1,10 @@
 import csv
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from actionzoo.data import DAR_4, PPMI_24, PPMI_24_TO_12, ActionImages, load_image, read_samples
+from actionzoo.data import DAR_4, PPMI_24, PPMI_24_TO_12, ActionImages, ActionSamples, load_image, read_samples
 
 
 def picture(path, size=(40, 30), color=(200, 30, 30)):
@@ -50,6 +51,10 @@ def test_hold_out_is_seeded_stratified_and_disjoint(folder):
         samples.hold_out(1.0)
     with pytest.raises(ValueError, match="val split already"):
         first.hold_out(0.1)
+    with pytest.raises(ValueError, match="holds out none"):
+        samples.hold_out(0.001)
+    with pytest.raises(ValueError, match="no train split"):
+        ActionSamples(("a",), {"test": []}).hold_out(0.5)
 
 
 def test_table_finds_files_directly_or_under_the_split_and_drops_unlabelled_rows(tmp_path):
@@ -83,6 +88,24 @@ def test_bad_data(tmp_path, folder):
         read_samples(folder)
 
 
+def test_hidden_folders_and_folders_named_as_pictures_are_left_out(folder):
+    picture(folder / "train" / ".ipynb_checkpoints" / "0.jpg")
+    (folder / "train" / "a_run" / "odd.jpg").mkdir()
+    samples = read_samples(folder)
+    assert samples.classes == ("a_run", "b_walk")
+    assert len(samples.items["train"]) == 20
+
+
+def test_tables_with_a_byte_order_mark_and_with_odd_splits(tmp_path):
+    picture(tmp_path / "one.jpg")
+    (tmp_path / "table.csv").write_text("split,file,kind\ntrain,one.jpg,x\n", encoding="utf-8-sig")
+    assert len(read_samples(tmp_path / "table.csv", label="kind").items["train"]) == 1
+    with pytest.raises(ValueError, match="split 'training'; expected one of train, val, test"):
+        read_samples(table(tmp_path, [("training", "one.jpg", "x")]), label="kind")
+    with pytest.raises(FileNotFoundError, match="which is neither"):
+        read_samples(table(tmp_path, [("train", "", "x")]), label="kind")
+
+
 def test_relabel_merges_classes(folder):
     samples = read_samples(folder)
     merged = samples.relabel({"a_run": "move", "b_walk": "move"})
@@ -93,6 +116,8 @@ def test_relabel_merges_classes(folder):
     assert all((path.parent.name == "a_run") == (k == 1) for path, k in swapped.items["test"])
     with pytest.raises(ValueError, match=r"says nothing of \['b_walk'\]"):
         samples.relabel({"a_run": "move"})
+    with pytest.raises(TypeError, match="as strings"):
+        samples.relabel({"a_run": 1, "b_walk": 2})
 
 
 def test_the_papers_label_lists():
@@ -118,6 +143,20 @@ def test_unreadable_pictures_are_named(tmp_path):
         ActionImages([(broken, 0)])[0]
     with pytest.raises(FileNotFoundError, match=r"absent\.jpg"):
         load_image(tmp_path / "absent.jpg")
+
+
+def test_sixteen_bit_and_palette_pictures_keep_their_values(tmp_path):
+    ramp = np.linspace(0, 65535, 32, dtype=np.uint16)[None].repeat(4, 0)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    found = np.asarray(load_image(tmp_path / "deep.png"))[..., 0]
+    assert np.abs(found - ramp / 257).max() <= 0.5
+    Image.new("F", (4, 4), 0.5).save(tmp_path / "float.tiff")
+    with pytest.raises(RuntimeError, match="floating-point"):
+        load_image(tmp_path / "float.tiff")
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 10, 200, 30])
+    palette.save(tmp_path / "palette.png", transparency=b"\xff\x80")
+    assert load_image(tmp_path / "palette.png").getpixel((0, 0)) == (10, 200, 30)
 
 
 def test_pictures_are_turned_upright_and_made_rgb(tmp_path):

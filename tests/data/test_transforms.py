@@ -61,7 +61,7 @@ def test_colour_is_jittered_and_dropped_as_asked():
     grey = train_transform(CFG, plain.override(grayscale=1.0))(halves())
     pixels = denormalize(grey, CFG)
     torch.testing.assert_close(pixels[0], pixels[1], atol=5e-3, rtol=0)
-    jittered = denormalize(train_transform(CFG, plain.override(color_jitter=0.8))(halves()), CFG)
+    jittered = denormalize(train_transform(CFG, plain.override(color_jitter=0.8, hue=0.5))(halves()), CFG)
     assert (jittered - denormalize(train_transform(CFG, plain)(halves()), CFG)).abs().max() > 0.05
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,8 @@ from actionzoo.training.fit import seed_everything
 from tests import pictures
 
 TINY = {"backbone_args": {"channels": (8, 8, 16, 16), "stem_width": 4}, "input_size": (3, 32, 32)}
-PRF = {**TINY, "dim": 16, "tokens": 2, "hidden": 16, "test_input_size": None}
+TINY["test_input_size"] = None
+PRF = {**TINY, "dim": 16, "tokens": 2, "hidden": 16}
 RECIPE = recipes["scratch"].override(epochs=3, batch_size=12, warmup_epochs=1, lr=3e-3, auto_augment="rand-m3-n1")
 
 
@@ -24,8 +26,7 @@ def samples(tmp_path_factory):
 
 def make(name="prfnet_tiny"):
     seed_everything(0)
-    args = PRF if name == "prfnet_tiny" else {**TINY, "test_input_size": None}
-    return actionzoo.create(name, num_classes=3, **args)
+    return actionzoo.create(name, num_classes=3, **(PRF if name == "prfnet_tiny" else TINY))
 
 
 def run(samples, output, name="prfnet_tiny", recipe=RECIPE, **args):
@@ -119,8 +120,74 @@ def test_refusals(samples, tmp_path):
         run(samples, tmp_path / "c")
     with pytest.raises(ValueError, match="written with seed 0"):
         run(samples, tmp_path / "c", resume=True, seed=1)
+    with pytest.raises(ValueError, match="files"):  # other images would leak what was held out
+        run(samples.hold_out(0.25), tmp_path / "c", resume=True)
+    (tmp_path / "c" / "state.pt").write_bytes(b"torn")
+    with pytest.raises(RuntimeError, match=r"state\.pt is damaged"):
+        run(samples, tmp_path / "c", resume=True)
+    with pytest.raises(ValueError, match="5 classes, the data 3"):
+        fit(actionzoo.create("prfnet_tiny", num_classes=5, **PRF), samples, RECIPE, tmp_path / "e")
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
         run(samples, tmp_path / "d", recipe=RECIPE.override(lr=1e18, clip_grad=1e18, warmup_epochs=0.0))
+
+
+def test_not_a_number_is_never_saved(samples, tmp_path, monkeypatch):
+    step, calls = torch.optim.AdamW.step, []
+
+    def spoil(self, *args):
+        calls.append(1)
+        if len(calls) == 2:
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].fill_(float("nan"))
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spoil)
+    with pytest.raises(FloatingPointError, match="batch 3"):
+        run(samples, tmp_path / "run", "plain_tiny")
+    assert not (tmp_path / "run" / "state.pt").exists()
+
+
+def test_a_failing_report_does_not_cost_the_weights(samples, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no pictures today")
+
+    monkeypatch.setattr(sys.modules[seed_everything.__module__], "write_report", fail)
+    with pytest.raises(RuntimeError, match="no pictures"):
+        run(samples, tmp_path / "run", recipe=RECIPE.override(epochs=1))
+    assert weights(tmp_path / "run")
+
+
+def test_fine_tuning_does_not_inherit_what_was_said_of_the_start(samples, tmp_path):
+    start = make("plain_tiny")
+    start.pretrained_cfg.update(tag="sports20", data="elsewhere", licence="mit", limits="none", metrics={"top1": 99})
+    fit(start, samples, RECIPE.override(epochs=1), tmp_path / "run", progress=False, card={"data": "shapes"})
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["data"] == "shapes"
+    assert not {"tag", "licence", "limits"} & set(config)
+    assert config["metrics"]["images"] == 12
+
+
+def test_one_channel_and_uneven_sizes(samples, tmp_path):
+    seed_everything(0)
+    model = actionzoo.create("plain_tiny", num_classes=3, in_chans=1, **{**TINY, "input_size": (3, 32, 48)})
+    metrics = fit(model, samples, RECIPE.override(epochs=1), tmp_path / "run", progress=False)
+    assert metrics["images"] == 12
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["input_size"] == [1, 32, 48]
+
+
+def test_two_processes_of_the_command_make_one_run(tmp_path):
+    data = pictures.write(tmp_path / "shapes", train=8, test=2)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "actionzoo", "train", "--data", str(data), "--output", str(tmp_path / "run"), "--json"]
+    command += ["--epochs", "1", "--batch-size", "6", "--img-size", "32", "--workers", "1", "--model-args"]
+    command += ["backbone_args={'channels':(8,8,16,16),'stem_width':4}", "test_input_size=None", "dim=16", "hidden=16"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    metrics = json.loads(done.stdout)
+    assert metrics["images"] == 6
+    assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert weights(tmp_path / "run")
 
 
 def test_two_processes_end_with_the_same_weights(tmp_path):

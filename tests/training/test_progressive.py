@@ -133,6 +133,18 @@ def test_own_generator_backward_and_hook_are_used(model, batch):
     assert not out.losses.requires_grad
 
 
+def test_a_gradient_scaler_steps_in_the_optimizers_place(model, batch):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=3e38, backoff_factor=0.95)
+    before = copy.deepcopy(model.state_dict())
+    args = {"backward": lambda loss: scaler.scale(loss).backward()}
+    args["step"] = lambda: (scaler.step(optimizer), scaler.update())
+    progressive_step(model, *batch, optimizer, **args)
+    moved = {k for k, v in model.named_parameters() if not torch.equal(v, before[k])}
+    assert not moved, "a step whose gradients overflow is skipped"
+    assert scaler.get_scale() < 3e38
+
+
 def test_overfits_eight_images_within_a_hundred_iterations(model):
     torch.manual_seed(2)
     images, targets = torch.randn(8, 3, 64, 64), torch.arange(8) % 4
