@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 METADATA_KEY = "actionzoo"
@@ -189,5 +189,6 @@ def save_checkpoint(
             tensor = cast
         tensors[key] = tensor
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={METADATA_KEY: text, "format": "pt"})
+        # save_file would leave a file that only its owner may read
+        temporary.write_bytes(save(tensors, metadata={METADATA_KEY: text, "format": "pt"}))
     return path

@@ -539,3 +539,9 @@ def test_report_in_words():
     assert text.startswith("state_dict: 11 tensors loaded, unpinned")
     for part in ("re-headed", "head.fc.weight", "adapted", "backbone.0.weight", "random initialisation"):
         assert part in text
+
+
+def test_a_checkpoint_has_the_permissions_of_any_new_file(tmp_path):
+    save_checkpoint(net(0), tmp_path / "model.safetensors")
+    (tmp_path / "plain").write_text("")
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
