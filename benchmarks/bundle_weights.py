@@ -30,6 +30,17 @@ def score(model: Any, args: argparse.Namespace) -> dict[str, Any]:
     return evaluate(model, DataLoader(dataset, 64), progress=True).metrics
 
 
+def average(model: torch.nn.Module, start: torch.nn.Module) -> None:
+    """Set a fine-tuned model half-way to the weights it started from, which keeps more of what those knew.
+
+    Wortsman et al., "Robust fine-tuning of zero-shot models" (2022), with their default of one half.
+    """
+    with torch.no_grad():
+        for mine, theirs in zip(model.state_dict().values(), start.state_dict().values()):
+            if mine.is_floating_point():
+                mine.lerp_(theirs, 0.5)
+
+
 def record_checksum(path: Path) -> None:
     """Write the file's sha256 to SHA256SUMS, in place of an older one."""
     sums = CHECKPOINTS / "SHA256SUMS"
@@ -45,6 +56,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder that `actionzoo train` wrote")
     parser.add_argument("name", help="MODEL.TAG")
+    parser.add_argument("--started-from", type=Path, help="folder of the run whose weights this one started from")
+    parser.add_argument("--average", action="store_true", help="average the weights with those of --started-from")
+    parser.add_argument("--score-only", action="store_true", help="print the scores and write nothing")
+    parser.add_argument("--test-size", type=int, help="side of the pictures at inference in pixels; the run's if none")
     parser.add_argument("--data", required=True)
     parser.add_argument("--root")
     parser.add_argument("--label")
@@ -53,17 +68,32 @@ def main() -> None:
     parser.add_argument("--limits", required=True, help="what the weights should not be used for")
     parser.add_argument("--max-mb", type=float, default=6.0, help="refuse a larger file")
     args = parser.parse_args()
+    if args.average and args.started_from is None:
+        parser.error("--average needs --started-from")
 
     model: Any = actionzoo.create(f"local-dir:{args.run}")
+    if args.average:
+        average(model, actionzoo.create(f"local-dir:{args.started_from}"))
+    if args.test_size is not None:
+        model.pretrained_cfg["test_input_size"] = (model.in_chans, args.test_size, args.test_size)
     path = CHECKPOINTS / f"{args.name}.safetensors"
-    card = {"licence": args.licence, "data": args.description, "limits": args.limits}
+    card: dict[str, Any] = {"licence": args.licence, "data": args.description, "limits": args.limits}
+    runs = [run for run in (args.started_from, args.run) if run is not None]
+    configs = [json.loads((run / "config.json").read_text()) for run in runs]
+    card["command"] = " && ".join(config["command"] for config in configs)
+    if args.average:
+        card["command"] += ", then the mean of the two runs' weights"
+    card["seed"] = configs[-1]["seed"]
+    seconds = round(sum(config["metrics"]["train_seconds"] for config in configs), 1)
     with tempfile.TemporaryDirectory(dir=CHECKPOINTS) as folder:
         half = Path(folder) / path.name
         save_checkpoint(model, half, dtype=torch.float16)
         # the figures on the card are those of the half-precision file, not of the run
         loaded: Any = actionzoo.create(args.name.split(".")[0], weights=half)
-        seconds = model.pretrained_cfg["metrics"]["train_seconds"]
         card["metrics"] = {"split": "test", **score(loaded, args), "train_seconds": seconds}
+        if args.score_only:
+            print(json.dumps(card["metrics"], indent=1))
+            return
         save_checkpoint(loaded, half, dtype=torch.float16, metadata=card)
         size = half.stat().st_size / 1e6
         if size > args.max_mb:
