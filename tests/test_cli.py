@@ -191,7 +191,6 @@ def test_module_and_usage_error():
     assert stop.value.code == 2
 
 
-@pytest.mark.skipif(not actionzoo.list_weights("prfnet_tiny.sports20"), reason="prfnet_tiny.sports20 is not bundled")
 def test_the_bundled_weightlifter_is_labelled(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["predict"]) == 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import actionzoo
-from actionzoo.cli import DEFAULT_MODEL, DEFAULT_PICTURE, _parser
+from actionzoo.cli import DEFAULT_PICTURE, _parser
 from actionzoo.profile import count_macs
 
 ROOT = Path(__file__).parents[1]
@@ -18,9 +18,6 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-needs_bundled = pytest.mark.skipif(
-    not actionzoo.list_weights(DEFAULT_MODEL), reason=f"the weights {DEFAULT_MODEL} are not bundled yet"
-)
 
 
 def name(page):
@@ -58,15 +55,10 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
 def test_snippets_run(page):
     torch.set_num_threads(1)
-    namespace, left_out = {}, 0
+    namespace = {}
     for line, source in blocks(page, "python"):
-        if DEFAULT_MODEL in re.sub(r"#.*", "", source) and not actionzoo.list_weights(DEFAULT_MODEL):
-            left_out += 1
-            continue
         # blank lines before it, so that a traceback names the page's own line
         exec(compile("\n" * (line - 1) + source, str(page), "exec"), namespace)
-    if left_out:
-        pytest.skip(f"{left_out} snippet(s) need the weights {DEFAULT_MODEL}, which are not bundled yet; the rest ran")
 
 
 COMMANDS = [
@@ -120,7 +112,6 @@ def test_model_table_has_the_right_sizes(model, size, parameters, macs, _):
     assert f"{count_macs(network, image, ops='all') / 1e9:.2f}" == macs
 
 
-@needs_bundled
 @pytest.mark.parametrize(("model", "weights"), [(row[0], row[4]) for row in table()], ids=[row[0] for row in table()])
 def test_model_table_tells_the_truth_about_weights(model, weights):
     published = actionzoo.model_info(model).weights

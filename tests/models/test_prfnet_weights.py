@@ -71,7 +71,6 @@ def test_without_the_file_one_error_says_what_to_do(tmp_path):
         actionzoo.create("prfnet", pretrained=True, cache_dir=tmp_path)
 
 
-@pytest.mark.skipif(not actionzoo.list_weights("prfnet_tiny.sports20"), reason="prfnet_tiny.sports20 is not bundled")
 class TestBundled:
     def test_every_name_loads_the_same_checked_weights(self):
         with warnings.catch_warnings():
