@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -139,7 +140,7 @@ class _Run:
             drop_last=True,
             num_workers=workers,
             generator=self.order,
-            worker_init_fn=self._seed_worker,
+            worker_init_fn=partial(_seed_worker, self.accelerator.process_index),
         )
         self.identity = self._identify(model, amp)
         # the same values, and convolutions are faster in this layout on every device
@@ -156,10 +157,6 @@ class _Run:
     @property
     def state_file(self) -> Path:
         return self.output / "state.pt"
-
-    def _seed_worker(self, worker: int) -> None:
-        """Every process's workers augment on their own: the loader seeds them from the order that all share."""
-        seed_everything(torch.initial_seed() + 7919 * self.accelerator.process_index)
 
     def _identify(self, model: nn.Module, amp: str) -> dict[str, Any]:
         """What a resumed run must have in common with the one it goes on with."""
@@ -323,6 +320,15 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def _seed_worker(process: int, worker: int) -> None:
+    """Seed a worker that decodes images; `worker` is the loader's number for it.
+
+    The loader seeds its workers from the order that all processes share, so each adds its own. A plain function,
+    since workers that are not forked receive it pickled.
+    """
+    seed_everything(torch.initial_seed() + 7919 * process)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

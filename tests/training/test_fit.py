@@ -1,5 +1,7 @@
 import json
 import os
+import pickle
+import random
 import subprocess
 import sys
 import textwrap
@@ -188,6 +190,26 @@ def test_two_processes_of_the_command_make_one_run(tmp_path):
     assert metrics["images"] == 6
     assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert weights(tmp_path / "run")
+
+
+def test_workers_are_seeded_apart_in_every_process_however_they_start(samples, tmp_path, monkeypatch):
+    made = []
+    loader = sys.modules[seed_everything.__module__].DataLoader
+    monkeypatch.setattr(
+        sys.modules[seed_everything.__module__], "DataLoader", lambda *a, **k: (made.append(k), loader(*a, **k))[1]
+    )
+    run(samples, tmp_path / "run", recipe=RECIPE.override(epochs=1), stop_after=1)
+    sent = pickle.loads(pickle.dumps(made[0]["worker_init_fn"]))  # as spawn and forkserver send it
+
+    def draw(process):
+        torch.manual_seed(5)
+        sent.func(process, 0)
+        return torch.rand(1).item(), random.random()
+
+    assert sent.args == (0,)
+    assert draw(0) == draw(0)
+    assert draw(0)[0] != draw(1)[0]
+    assert draw(0)[1] != draw(1)[1]
 
 
 def test_two_processes_end_with_the_same_weights(tmp_path):
