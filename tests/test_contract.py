@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 
 import actionzoo
 from actionzoo.profile import count_macs
@@ -13,8 +14,18 @@ ALL = actionzoo.list_models()
 TINY = [name for name in ALL if name.endswith("_tiny")]
 CLASSES = 7
 
+
+def classifies(name):
+    return actionzoo.model_info(name).num_classes is not None
+
+
 tiny = pytest.mark.parametrize("name", TINY)
+tiny_classifier = pytest.mark.parametrize("name", [name for name in TINY if classifies(name)])
 every = pytest.mark.parametrize("name", ALL)
+
+
+def create(name, **args):
+    return actionzoo.create(name, **({"num_classes": CLASSES} if classifies(name) else {}), **args)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +36,7 @@ def built():
     def build(name):
         if name not in cache:
             torch.manual_seed(0)
-            cache[name] = actionzoo.create(name, num_classes=CLASSES).eval()
+            cache[name] = create(name).eval()
         return cache[name]
 
     return build
@@ -35,15 +46,35 @@ def inputs_of(name, batch=3):
     return actionzoo.model_info(name).example_inputs(batch)
 
 
-def logits_of(output):
+def main_of(output):
+    """The logits, or the heat maps of a model without classes: the output itself, or its first field."""
     return output if isinstance(output, torch.Tensor) else output[0]
+
+
+def shape_of(name, model, batch):
+    """What `main_of` has to look like."""
+    if classifies(name):
+        return (batch, model.num_classes)
+    height, width = actionzoo.model_info(name).input_size[-2:]
+    return (batch, model.num_joints, height // 4, width // 4)
+
+
+def floats_of(output):
+    """Every floating-point tensor of an output: logits of all heads, heat maps and what else there is."""
+    leaves = pytree.tree_leaves(output)
+    return [x for x in leaves if isinstance(x, torch.Tensor) and x.is_floating_point()]
+
+
+def scalar_of(output):
+    """One number that every part of an output goes into."""
+    return sum(x.float().square().sum() for x in floats_of(output))
 
 
 def steps_of(model):
     """Every way of running the model that training uses: `forward` and each stage."""
-    runs = [lambda x: logits_of(model(*x))]
+    runs = [lambda x: model(*x)]
     if hasattr(model, "forward_stage"):
-        runs += [lambda x, s=s: logits_of(model.forward_stage(*x, s)) for s in range(1, model.num_stages + 2)]
+        runs += [lambda x, s=s: model.forward_stage(*x, s) for s in range(1, model.num_stages + 2)]
     return runs
 
 
@@ -53,8 +84,9 @@ def test_recorded_facts_are_those_of_the_built_model(name):
     with torch.device("meta"):
         model = actionzoo.create(name)
         inputs = info.example_inputs(1)
-        output = logits_of(model.eval()(*inputs))
-    assert output.shape == (1, info.num_classes)
+        output = main_of(model.eval()(*inputs))
+    assert getattr(model, "num_classes", None) == info.num_classes
+    assert output.shape == shape_of(name, model, 1)
     assert info.parameters == sum(p.numel() for p in model.parameters())
     assert info.macs == count_macs(model, *inputs, ops="all")
     assert info.description
@@ -73,8 +105,10 @@ def test_output_and_stages_have_one_finite_row_per_input(built, name):
     for run in steps_of(model):
         with torch.no_grad():
             output = run(inputs_of(name))
-        assert output.shape == (3, CLASSES)
-        assert torch.isfinite(output).all()
+        assert main_of(output).shape == shape_of(name, model, 3)
+        for x in floats_of(output):
+            assert len(x) == 3
+            assert torch.isfinite(x).all()
 
 
 @tiny
@@ -83,7 +117,7 @@ def test_every_parameter_gets_a_finite_gradient(built, name):
     with torch.no_grad():  # away from zero-initialised norms, which stop gradients at the start of training
         for p in model.parameters():
             p.add_(0.02 * torch.randn_like(p))
-    sum(run(inputs_of(name)).square().sum() for run in steps_of(model)).backward()
+    sum(scalar_of(run(inputs_of(name))) for run in steps_of(model)).backward()
     without = [key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert not without
     zero = [key for key, p in model.named_parameters() if not p.grad.any()]
@@ -95,11 +129,13 @@ def test_batch_order_and_size_do_not_matter_in_eval(built, name):
     model, inputs = built(name), inputs_of(name)
     order = torch.tensor([2, 0, 1])
     with torch.no_grad():
-        output = logits_of(model(*inputs))
-        permuted = logits_of(model(*(x[order] for x in inputs)))
-        single = logits_of(model(*(x[1:2] for x in inputs)))
-    torch.testing.assert_close(permuted, output[order], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(single, output[1:2], rtol=1e-4, atol=1e-5)
+        output = model(*inputs)
+        permuted = model(*(x[order] for x in inputs))
+        single = model(*(x[1:2] for x in inputs))
+    reordered = pytree.tree_map_only(torch.Tensor, lambda x: x[order], output)
+    torch.testing.assert_close(permuted, reordered, rtol=1e-4, atol=1e-5)
+    second = pytree.tree_map_only(torch.Tensor, lambda x: x[1:2], output)
+    torch.testing.assert_close(single, second, rtol=1e-4, atol=1e-5)
 
 
 @tiny
@@ -107,35 +143,37 @@ def test_features_and_head_make_up_forward(built, name):
     model, inputs = built(name), inputs_of(name)
     with torch.no_grad():
         features = model.forward_features(*inputs)
-        torch.testing.assert_close(model.forward_head(features), logits_of(model(*inputs)))
-        assert model.forward_head(features, pre_logits=True).shape == (3, model.head_hidden_size)
+        torch.testing.assert_close(model.forward_head(features), main_of(model(*inputs)))
+        before = model.forward_head(features, pre_logits=True)
+    assert before.shape == (3, model.head_hidden_size, *shape_of(name, model, 3)[2:])
     assert features.shape[1] == model.num_features
 
 
-@tiny
+@tiny_classifier
 def test_reset_classifier(built, name):
     model = copy.deepcopy(built(name))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     model.reset_classifier(4)
     assert model.num_classes == 4
     assert model.get_classifier().out_features == 4
-    assert all(run(inputs_of(name)).shape == (3, 4) for run in steps_of(model))
+    assert all(main_of(run(inputs_of(name))).shape == (3, 4) for run in steps_of(model))
+    assert all(model.get_submodule(key).out_features == 4 for key in model.classifier_names)
     kept = [k for k, v in model.state_dict().items() if k in before and before[k].shape == v.shape]
     assert all(torch.equal(model.state_dict()[k], before[k]) for k in kept)
     model.reset_classifier(0)
-    assert logits_of(model(*inputs_of(name))).shape == (3, model.head_hidden_size)
+    assert main_of(model(*inputs_of(name))).shape == (3, model.head_hidden_size)
 
 
 @tiny
 def test_state_dict_round_trip_is_bit_equal(built, name, tmp_path):
     model = built(name)
     save_checkpoint(model, tmp_path / "model.safetensors")
-    other = actionzoo.create(name, num_classes=CLASSES).eval()
+    other = create(name).eval()
     report = load_weights(other, tmp_path / "model.safetensors")
     assert not report.random
     assert not report.unused
     with torch.no_grad():
-        assert torch.equal(logits_of(other(*inputs_of(name))), logits_of(model(*inputs_of(name))))
+        assert torch.equal(main_of(other(*inputs_of(name))), main_of(model(*inputs_of(name))))
 
 
 @tiny
@@ -144,15 +182,15 @@ def test_save_pretrained_round_trip(built, name, tmp_path):
     model.save_pretrained(tmp_path / "saved")
     other = actionzoo.create(f"local-dir:{tmp_path / 'saved'}").eval()
     with torch.no_grad():
-        assert torch.equal(logits_of(other(*inputs_of(name))), logits_of(model(*inputs_of(name))))
+        assert torch.equal(main_of(other(*inputs_of(name))), main_of(model(*inputs_of(name))))
 
 
 @tiny
 def test_other_input_channels(name):
-    model = actionzoo.create(name, num_classes=CLASSES, in_chans=1).eval()
+    model = create(name, in_chans=1).eval()
     assert model.pretrained_cfg["input_size"][0] == 1
     with torch.no_grad():
-        assert logits_of(model(*(x[:, :1] for x in inputs_of(name)))).shape == (3, CLASSES)
+        assert main_of(model(*(x[:, :1] for x in inputs_of(name)))).shape == shape_of(name, model, 3)
 
 
 @tiny
@@ -161,7 +199,7 @@ def test_compiles_whole(built, name):
     torch._dynamo.reset()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.no_grad():
-        torch.testing.assert_close(logits_of(compiled(*inputs)), logits_of(model(*inputs)))
+        torch.testing.assert_close(compiled(*inputs), model(*inputs))
 
 
 @tiny
@@ -171,17 +209,17 @@ def test_exports_with_a_dynamic_batch(built, name):
     program = torch.export.export(model, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
     more = inputs_of(name, 5)
     with torch.no_grad():
-        torch.testing.assert_close(logits_of(program.module()(*more)), logits_of(model(*more)), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(program.module()(*more), model(*more), rtol=1e-4, atol=1e-5)
 
 
 @tiny
 def test_the_device_gives_what_the_cpu_gives(built, name, device):
     model, inputs = copy.deepcopy(built(name)), inputs_of(name)
     runs = steps_of(model)
-    expected = [run(inputs) for run in runs]
+    expected = [main_of(run(inputs)) for run in runs]
     model.to(device)
     for run, wanted in zip(runs, expected):
-        found = run(tuple(x.to(device) for x in inputs))
+        found = main_of(run(tuple(x.to(device) for x in inputs)))
         assert found.device.type == device.type
         torch.testing.assert_close(found.cpu(), wanted, rtol=1e-3, atol=1e-3)
 
@@ -190,8 +228,8 @@ def test_the_device_gives_what_the_cpu_gives(built, name, device):
 def test_half_precision_is_close(built, name):
     model = copy.deepcopy(built(name)).bfloat16()
     with torch.no_grad():
-        half = logits_of(model(*(x.bfloat16() for x in inputs_of(name)))).float()
-        full = logits_of(built(name)(*inputs_of(name)))
+        half = main_of(model(*(x.bfloat16() for x in inputs_of(name)))).float()
+        full = main_of(built(name)(*inputs_of(name)))
     assert torch.isfinite(half).all()
     assert (half - full).norm() < 0.1 * full.norm()
 
@@ -211,9 +249,9 @@ def test_gradient_checkpointing_changes_memory_not_gradients(built, name):
         for module in model.modules():
             if isinstance(module, torch.nn.Conv2d):
                 module.register_forward_hook(count)
-        logits_of(model(*inputs_of(name))).square().sum().backward()
+        scalar_of(model(*inputs_of(name))).backward()
     assert calls["saving"] > calls["plain"]
-    own = [key for key, _ in plain.named_buffers() if not key.startswith("backbone.")]
+    own = [key for key, _ in plain.named_buffers() if not key.split(".")[0].endswith("backbone")]
     assert all(torch.equal(plain.get_buffer(key), saving.get_buffer(key)) for key in own)
     for p, q in zip(plain.parameters(), saving.parameters()):
         assert (p.grad is None) == (q.grad is None)
@@ -230,7 +268,7 @@ def test_wrong_inputs_get_one_clear_error(built, name, bad):
         built(name)(*wrong)
 
 
-@tiny
+@tiny_classifier
 def test_wrong_num_classes_of_a_file_is_reheaded_and_said(built, name, tmp_path):
     save_checkpoint(built(name), tmp_path / "model.safetensors")
     other = actionzoo.create(name, weights=tmp_path / "model.safetensors", num_classes=CLASSES + 1)

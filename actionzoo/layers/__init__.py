@@ -1,8 +1,21 @@
 """Composable blocks, one idea of a paper each. They import torch, einops, timm and torchvision only."""
 
+from .attention_image import AttentionImageStream as AttentionImageStream
 from .attention_mixture import WeightedAttentionMixture as WeightedAttentionMixture
 from .attention_mixture import mixture_weights as mixture_weights
 from .crop_resize import crop_resize as crop_resize
+from .heatmaps import COCO_FLIP_PAIRS as COCO_FLIP_PAIRS
+from .heatmaps import COCO_JOINTS as COCO_JOINTS
+from .heatmaps import MPII_FLIP_PAIRS as MPII_FLIP_PAIRS
+from .heatmaps import MPII_JOINTS as MPII_JOINTS
+from .heatmaps import decode_heatmaps as decode_heatmaps
+from .heatmaps import encode_heatmaps as encode_heatmaps
+from .heatmaps import flip_heatmaps as flip_heatmaps
+from .heatmaps import flip_joints as flip_joints
+from .part_cropper import MPII_FALLBACK as MPII_FALLBACK
+from .part_cropper import MPII_PARTS as MPII_PARTS
+from .part_cropper import PartCropper as PartCropper
+from .part_cropper import part_boxes as part_boxes
 from .region_focus import RegionFocusedGenerator as RegionFocusedGenerator
 from .region_focus import attention_map as attention_map
 from .region_focus import chain_boxes as chain_boxes
@@ -10,12 +23,25 @@ from .region_focus import focus_boxes as focus_boxes
 from .serialized_attention import SerializedAttention as SerializedAttention
 
 __all__ = [
+    "COCO_FLIP_PAIRS",
+    "COCO_JOINTS",
+    "MPII_FALLBACK",
+    "MPII_FLIP_PAIRS",
+    "MPII_JOINTS",
+    "MPII_PARTS",
+    "AttentionImageStream",
+    "PartCropper",
     "RegionFocusedGenerator",
     "SerializedAttention",
     "WeightedAttentionMixture",
     "attention_map",
     "chain_boxes",
     "crop_resize",
+    "decode_heatmaps",
+    "encode_heatmaps",
+    "flip_heatmaps",
+    "flip_joints",
     "focus_boxes",
     "mixture_weights",
+    "part_boxes",
 ]

@@ -11,14 +11,28 @@ from .curves import plot_curves as plot_curves
 from .curves import precision_recall_curve as precision_recall_curve
 from .curves import roc_auc as roc_auc
 from .curves import roc_curve as roc_curve
+from .keypoints import COCO_SIGMAS as COCO_SIGMAS
+from .keypoints import keypoint_average_precision as keypoint_average_precision
+from .keypoints import oks as oks
+from .pckh import heatmap_pck as heatmap_pck
+from .pckh import pckh as pckh
+from .pckh import pckh_groups as pckh_groups
+from .pckh import pckh_per_joint as pckh_per_joint
 
 __all__ = [
+    "COCO_SIGMAS",
     "accuracy",
     "average_precision",
     "cohen_kappa",
     "confusion_matrix",
     "f1_scores",
+    "heatmap_pck",
+    "keypoint_average_precision",
     "mean_average_precision",
+    "oks",
+    "pckh",
+    "pckh_groups",
+    "pckh_per_joint",
     "plot_curves",
     "precision_recall_curve",
     "roc_auc",

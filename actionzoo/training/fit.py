@@ -1,11 +1,10 @@
-"""One short training loop on Hugging Face accelerate, for every image classifier of the library."""
+"""One short training loop on Hugging Face accelerate, for every model of the library."""
 
 import hashlib
 import json
 import math
 import random
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,22 +12,19 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from .._checkpoint import atomic_path
-from ..data.folders import ActionImages, ActionSamples
-from ..data.transforms import eval_transform, train_transform
+from ..data.folders import ActionSamples
 from ..weights import HubMixin
-from .evaluate import evaluate, write_report
-from .progressive import progressive_step
 from .recipes import Recipe
+from .tasks import ImageTask, StepTools, Task
 
 
 def fit(
     model: nn.Module,
-    samples: ActionSamples,
+    data: ActionSamples | Task,
     recipe: Recipe,
     output: str | Path,
     *,
@@ -41,19 +37,21 @@ def fit(
     progress: bool = True,
     stop_after: int | None = None,
 ) -> dict[str, Any]:
-    """Train an image classifier and leave a folder that `create("local-dir:…")` loads.
+    """Train a model and leave a folder that `create("local-dir:…")` loads.
 
-    A model with `forward_stage` is trained by `progressive_step`, any other with plain cross-entropy. The state
+    Labelled files train a classifier: a model with `forward_stage` by `progressive_step`, any other with plain
+    cross-entropy. A `PeopleTask` trains pose and action of the people in pictures. The state
     is written after every epoch, and every epoch draws its random numbers from `(seed, epoch)` alone, so that a
     run that was stopped and resumed ends as it would have. The last epoch's weights are kept: `test` chooses
     nothing. Under `accelerate launch` or `torchrun` it runs on all their devices.
 
     Args:
         model: The network; `pretrained_cfg` gives its input size, mean and std.
-        samples: Data with a `train` split; `val` is scored every epoch, `test` once at the end.
+        data: Labelled files or another task, with a `train` split; `val` is scored every epoch, `test` once at the
+            end.
         recipe: Hyper-parameters.
         output: Folder to write: `state.pt`, `history.json`, then `model.safetensors`, `config.json`, `README.md`,
-            `metrics.json` and `pr.png`, `roc.png`, `confusion.png`.
+            `metrics.json` and the task's report, such as `pr.png`, `roc.png`, `confusion.png`.
         input_size: Side of the crops in pixels, in training and scoring; the model's own if None.
         seed: Seed of initial order, augmentation and dropout (not of the weights the model came with).
         amp: `"no"`, `"bf16"` or `"fp16"`: accelerate's mixed precision.
@@ -73,7 +71,8 @@ def fit(
         FileExistsError: If `output` holds another run and `resume` is False.
         FloatingPointError: If a loss is not finite.
     """
-    run = _Run(model, samples, recipe, Path(output), input_size, seed, amp, workers, progress)
+    task = ImageTask(data) if isinstance(data, ActionSamples) else data
+    run = _Run(model, task, recipe, Path(output), input_size, seed, amp, workers, progress)
     start = run.restore() if resume else run.refuse_overwrite()
     run.output.mkdir(parents=True, exist_ok=True)
     for epoch in range(start, recipe.epochs):
@@ -89,7 +88,7 @@ class _Run:
     def __init__(
         self,
         model: nn.Module,
-        samples: ActionSamples,
+        task: Task,
         recipe: Recipe,
         output: Path,
         input_size: int | None,
@@ -105,20 +104,15 @@ class _Run:
             from accelerate.state import AcceleratorState
         except ImportError as error:
             raise ImportError(f'training needs {error.name}: pip install "actionzoo[train,eval]"') from error
-        count = getattr(model, "num_classes", len(samples.classes))
-        if count != len(samples.classes):
-            raise ValueError(f"the model has {count} classes, the data {len(samples.classes)}; create it with as many")
+        task.check(model)
         # a partial pass uses a part of the parameters only
         handlers: list[Any] = [DistributedDataParallelKwargs(find_unused_parameters=hasattr(model, "forward_stage"))]
         if AcceleratorState._shared_state and AcceleratorState().mixed_precision != amp:
             # accelerate keeps its settings for the life of the process; a second run may want another precision
             AcceleratorState._reset_state()
         self.accelerator = Accelerator(mixed_precision=amp, kwargs_handlers=handlers)
-        train, needed = samples.items.get("train", []), recipe.batch_size * self.accelerator.num_processes
-        if len(train) < needed:
-            raise ValueError(f"{len(train)} training images do not fill one batch of {needed}; lower the batch size")
         self.recipe, self.output, self.seed, self.progress = recipe, output, seed, progress
-        self.samples, self.workers = samples, workers
+        self.task, self.workers = task, workers
         self.cfg: dict[str, Any] = cast(Any, model).pretrained_cfg
         if input_size is not None:
             size = (self.cfg["input_size"][0], input_size, input_size)
@@ -127,12 +121,13 @@ class _Run:
         # what was known of the weights that the run starts from is not true of those it ends with
         for key in ("tag", "data", "licence", "license", "limits", "url", "metrics", "command", "seed"):
             self.cfg.pop(key, None)
-        self.cfg["classes"] = list(samples.classes)
-        self.cfg["crop_pct"] = recipe.crop_pct
-        self.eval_transform = eval_transform(self.cfg)
+        task.configure(self.cfg, recipe)
 
         self.order = torch.Generator()
-        dataset = ActionImages(train, train_transform(self.cfg, recipe))
+        dataset: Any = task.dataset("train", train=True)
+        needed = recipe.batch_size * self.accelerator.num_processes
+        if len(dataset) < needed:
+            raise ValueError(f"{len(dataset)} training images do not fill one batch of {needed}; lower the batch size")
         loader = DataLoader(
             dataset,
             recipe.batch_size,
@@ -150,9 +145,7 @@ class _Run:
         self.steps = len(self.loader)
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.history: list[dict[str, Any]] = []
-        self.criterion: Callable[[Tensor, Tensor], Tensor] = lambda logits, y: F.cross_entropy(
-            logits, y, label_smoothing=recipe.label_smoothing
-        )
+        self.tools = StepTools(self.model, self.optimizer, self.accelerator.backward, self._clip)
 
     @property
     def state_file(self) -> Path:
@@ -160,14 +153,13 @@ class _Run:
 
     def _identify(self, model: nn.Module, amp: str) -> dict[str, Any]:
         """What a resumed run must have in common with the one it goes on with."""
-        rows = [f"{split} {path} {k}" for split, items in sorted(self.samples.items.items()) for path, k in items]
         return {
             "recipe": repr(self.recipe),
             "seed": self.seed,
             "model": f"{self.cfg.get('architecture', type(model).__name__)} {self.cfg.get('model_args', {})!r}",
             "input size": repr(tuple(self.cfg["input_size"])),
-            "classes": repr(list(self.samples.classes)),
-            "files": hashlib.sha256("\n".join(rows).encode()).hexdigest(),
+            "classes": repr(list(self.task.classes)),
+            "files": hashlib.sha256(self.task.identity().encode()).hexdigest(),
             "amp": amp,
             "processes": self.accelerator.num_processes,
         }
@@ -214,35 +206,15 @@ class _Run:
         warmup = min(self.recipe.warmup_epochs / self.recipe.epochs, 0.5)
         if progress < warmup:
             return max(progress / warmup, 1e-3)
+        if self.recipe.milestones:
+            # a hair more, since epoch / epochs * epochs may fall short of the epoch
+            epoch = progress * self.recipe.epochs + 1e-6
+            return 0.1 ** sum(epoch >= milestone for milestone in self.recipe.milestones)
         return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
     def _clip(self) -> None:
         if self.recipe.clip_grad is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
-
-    def _step(self, images: Tensor, targets: Tensor) -> Tensor:
-        """One mini-batch -> its losses, the one that inference uses last."""
-        if not hasattr(self.accelerator.unwrap_model(self.model), "forward_stage"):
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = self.criterion(self.model(images), targets)
-            self.accelerator.backward(loss)
-            self._clip()
-            self.optimizer.step()
-            return loss.detach()[None]
-        return progressive_step(
-            self.model,
-            images,
-            targets,
-            self.optimizer,
-            criterion=self.criterion,
-            generator="model" if self.recipe.zoom else None,
-            weighted=self.recipe.weighted,
-            repeats=self.recipe.repeats,
-            final_input=self.recipe.final_input,
-            concat_weight=self.recipe.concat_weight,
-            backward=self.accelerator.backward,
-            before_step=self._clip,
-        ).losses
 
     def train_epoch(self, epoch: int) -> None:
         from tqdm import tqdm
@@ -255,11 +227,11 @@ class _Run:
         began, sums = time.perf_counter(), None
         hidden = not (self.progress and self.accelerator.is_local_main_process)
         bar = tqdm(self.loader, f"epoch {epoch + 1}/{self.recipe.epochs}", self.steps, leave=False, disable=hidden)
-        for i, (images, targets) in enumerate(bar):
+        for i, batch in enumerate(bar):
             factor = self._schedule((epoch + i / self.steps) / self.recipe.epochs)
             for group, lr in zip(self.optimizer.param_groups, self.base_lrs):
                 group["lr"] = lr * factor
-            losses = self._step(images.contiguous(memory_format=torch.channels_last), targets)
+            losses = self.task.step(self.tools, batch)
             sums = losses if sums is None else sums + losses
             # not every batch, since reading a loss waits for the device; at the end, before anything is saved
             if i % 10 == 0 or i == self.steps - 1:
@@ -271,8 +243,8 @@ class _Run:
         assert sums is not None, "the constructor checks that there is a batch"
         row: dict[str, Any] = {"epoch": epoch + 1, "losses": [round(v / self.steps, 5) for v in sums.tolist()]}
         row["train_seconds"] = round(time.perf_counter() - began, 1)
-        if "val" in self.samples.items:
-            row["val_top1"] = self.score("val")["top1"]
+        if "val" in self.task.splits:
+            row[f"val_{self.task.headline}"] = self.score("val")[self.task.headline]
         self.history.append(row)
         if not hidden:
             tqdm.write("  ".join(f"{key} {value}" for key, value in row.items()))
@@ -283,13 +255,13 @@ class _Run:
         """Score a split on the main process, whose BatchNorm statistics are the ones saved, and tell the others."""
         found: list[dict[str, Any] | None] = [None]
         if self.accelerator.is_main_process:
-            dataset = ActionImages(self.samples.items[split], self.eval_transform)
+            dataset = self.task.dataset(split, train=False)
             loader = DataLoader(dataset, self.recipe.batch_size, num_workers=self.workers)
             # the report is in full precision, as the saved weights will be run
             network = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=not report)
-            result = evaluate(network, loader, device=self.accelerator.device, progress=report and self.progress)
+            result = self.task.score(network, loader, self.accelerator.device, report and self.progress)
             if report:
-                write_report(result, self.samples.classes, self.output)
+                self.task.report(result, self.output)
             found[0] = result.metrics
         if self.accelerator.num_processes > 1:
             from accelerate.utils import broadcast_object_list
@@ -300,7 +272,7 @@ class _Run:
     def finish(self, card: dict[str, Any]) -> dict[str, Any]:
         self.cfg.update({**card, "recipe": asdict(self.recipe), "seed": self.seed})
         self._save_trained()  # before the report, whose failure should not cost the weights
-        split = next(name for name in ("test", "val", "train") if name in self.samples.items)
+        split = next(name for name in ("test", "val", "train") if name in self.task.splits)
         metrics = {"split": split, **self.score(split, report=True)}
         metrics["train_seconds"] = round(sum(row["train_seconds"] for row in self.history), 1)
         self.cfg["metrics"] = metrics
@@ -348,9 +320,9 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(params, lr=recipe.lr, momentum=recipe.momentum)
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(params, lr=recipe.lr)
-    raise ValueError(f"a recipe's optimizer is 'sgd' or 'adamw', got {recipe.optimizer!r}")
+    if recipe.optimizer in ("adam", "adamw"):
+        return (torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW)(params, lr=recipe.lr)
+    raise ValueError(f"a recipe's optimizer is 'sgd', 'adam' or 'adamw', got {recipe.optimizer!r}")
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -14,6 +14,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "str | None": (str, type(None)),
     "float | None": (float, int, type(None)),
     "tuple[float, float]": (tuple,),
+    "tuple[int, ...]": (tuple,),
 }
 
 
@@ -21,7 +22,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
 class Recipe:
     """Hyper-parameters of one training run. `recipe.override(epochs=10)` gives a changed copy.
 
-    Lengths are pixels; `lr` is the peak learning rate; the schedule is a linear warm-up and a cosine to zero.
+    Lengths are pixels; `lr` is the peak learning rate; the schedule is a linear warm-up, then a cosine to zero or, with
+    `milestones`, steps. Fields that a task does not use it takes no notice of.
     """
 
     source: str
@@ -29,7 +31,7 @@ class Recipe:
     epochs: int
     batch_size: int
     optimizer: str
-    """`"sgd"` (with `momentum`) or `"adamw"`."""
+    """`"sgd"` (with `momentum`), `"adam"` or `"adamw"`."""
     lr: float
     weight_decay: float
     momentum: float = 0.9
@@ -37,6 +39,8 @@ class Recipe:
     """Factor on the learning rate of parameters under `backbone.`."""
     warmup_epochs: float = 0.0
     """Length of the linear warm-up, at most half of the run."""
+    milestones: tuple[int, ...] = ()
+    """Epochs after which the learning rate drops to a tenth; none for the cosine."""
     crop_pct: float = 256 / 260
     """Images are squashed to a square of `input_size / crop_pct`, then cropped, at random or centrally."""
     resize: str = "squash"
@@ -63,6 +67,18 @@ class Recipe:
     weighted: bool = True
     zoom: bool = True
     """Whether progressive training zooms in with the region-focused generator."""
+    pose_rotation: float = 0.0
+    """Standard deviation, in degrees, of the turn of people from pose sets (`TopDown`)."""
+    action_rotation: float = 0.0
+    """Likewise of people from action sets."""
+    rescale: float = 0.0
+    """Standard deviation and largest relative change of the window around a person."""
+    action_loss: str = "focal"
+    """`"focal"` for one action per person, `"bce"` for several (`MultitaskAwareLoss`)."""
+    action_weight: float = 0.00075
+    """Lambda of the multitask-aware loss."""
+    sigma: float = 2.0
+    """Standard deviation of a joint's target, in heat-map cells."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -74,6 +90,8 @@ class Recipe:
         for name in ("epochs", "batch_size", "repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"recipe field {name} is at least 1, got {getattr(self, name)}")
+        if any(type(epoch) is not int for epoch in self.milestones):
+            raise ValueError(f"recipe field milestones takes whole epochs, got {self.milestones!r}")
         for name in ("hflip", "grayscale", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"recipe field {name} is a probability in [0, 1], got {getattr(self, name)}")
@@ -99,6 +117,31 @@ recipes: dict[str, Recipe] = {
         lr=0.002,
         weight_decay=5e-4,
         backbone_lr_scale=0.1,
+    ),
+    "bodypart": Recipe(
+        source="Body-part and multitask net sections 4.1 and 3.6: Adam, 210 epochs, drops at 170 and 200",
+        epochs=210,
+        batch_size=16,
+        optimizer="adam",
+        lr=1e-5,
+        weight_decay=0.0,
+        milestones=(170, 200),
+        pose_rotation=90.0,
+        action_rotation=10.0,
+        rescale=0.25,
+    ),
+    "people": Recipe(
+        source="actionzoo: small pose and action networks from random weights on generated figures",
+        epochs=20,
+        batch_size=32,
+        optimizer="adamw",
+        lr=2e-3,
+        weight_decay=0.02,
+        warmup_epochs=1,
+        pose_rotation=15.0,
+        action_rotation=10.0,
+        rescale=0.2,
+        clip_grad=5.0,
     ),
     "scratch": Recipe(
         source="actionzoo: small networks from random weights on a few thousand images",

@@ -1,0 +1,193 @@
+"""Acting figures: a seeded generator of people who act, in images and clips, with full truth.
+
+Figures are drawn from a jointed body in space, so that every joint, box, part state and track is known exactly. They
+are free of any licence question, always the same for a seed, and fast enough to train on without being stored.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ._figures.body import Pose as Pose
+from ._figures.drawing import PARTS as PARTS
+from ._figures.drawing import Drawn, coco_keypoints, draw_scene, mpii_joints
+from ._figures.scenes import TASKS, Scene, make_scene
+from ._figures.states import PART_STATES as PART_STATES
+from ._figures.states import part_group as part_group
+from ._figures.states import part_states
+from .people import PersonExample
+
+SPLITS = ("train", "val", "test")
+
+__all__ = ["PARTS", "PART_STATES", "ActingFigures", "FigurePeople", "part_group"]
+
+
+class ActingFigures(Dataset):
+    """A map-style data set of generated images or clips and everything that is true of them.
+
+    Tasks, each made for one idea of the papers:
+
+    - `"fine_grained"`: one person; the pose is the same and a small prop at the mouth or in a hand decides
+      (drinking or touching the face, playing a flute or holding it).
+    - `"pose"`: one person in ten kinds of pose.
+    - `"motion"`: clips of one or two people that a single frame cannot tell apart (raise or lower, wave or hold,
+      walk towards each other or apart).
+    - `"crowd"`: clips of two to four people, each doing something else, whose ways cross.
+    - `"parts"`: clips in which the states of body parts change from segment to segment.
+    """
+
+    def __init__(
+        self, task: str, split: str = "train", length: int = 1000, size: int = 128, seed: int = 0, *, frames: int = 16
+    ) -> None:
+        """Describe a data set; nothing is drawn yet.
+
+        Args:
+            task: One of the tasks above.
+            split: `"train"`, `"val"` or `"test"`: different figures under the same seed.
+            length: Number of items.
+            size: Side of the pictures in pixels; a scene is the same at every size.
+            seed: Seed; item `i` depends on task, split, seed and `i` alone.
+            frames: Frames T of a clip; tasks of still images take no notice of it.
+
+        Raises:
+            ValueError: If the task or split is unknown, or a number is too small.
+        """
+        if task not in TASKS:
+            raise ValueError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}")
+        for name, value, least in (("length", length, 0), ("size", size, 16), ("seed", seed, 0), ("frames", frames, 1)):
+            if value < least:
+                raise ValueError(f"{name} is at least {least}, got {value}")
+        self.task, self.split, self.length, self.size, self.seed = task, split, length, size, seed
+        self.frames = frames if TASKS[task].clip else 1
+        self.classes = TASKS[task].classes
+        self.is_clip = TASKS[task].clip
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return self.length
+
+    def __repr__(self) -> str:
+        """What was asked for."""
+        return (
+            f"ActingFigures({self.task!r}, {self.split!r}, length={self.length}, size={self.size}, seed={self.seed}"
+            + (f", frames={self.frames})" if self.is_clip else ")")
+        )
+
+    def label(self, i: int) -> int:
+        """Class of item `i` (of its first person), without drawing it; the classes take turns."""
+        return i % len(self.classes)
+
+    def draw(self, i: int) -> tuple[Scene, Drawn]:
+        """Scene `i` and its pictures as Pillow images, with the truth as arrays.
+
+        Raises:
+            IndexError: If there is no item `i`.
+        """
+        if not -self.length <= i < self.length:
+            raise IndexError(f"{self!r} has no item {i}")
+        i %= self.length
+        entropy = [self.seed, list(TASKS).index(self.task), SPLITS.index(self.split), i]
+        rng = np.random.default_rng(entropy)
+        scene = make_scene(self.task, self.label(i), rng, self.frames)
+        return scene, draw_scene(scene, self.size, rng)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Any]]:
+        """Image or clip `i` and its truth, P people.
+
+        Returns:
+            The image `(3, H, W)` or clip `(3, T, H, W)`, uint8, and a dictionary in torchvision's manner. For an
+            image: `labels (P,)`; `boxes (P, 4)` xyxy in pixels, half-open, clipped to the picture;
+            `joints (P, 16, 3)` in MPII's order and `keypoints (P, 17, 3)` in COCO's, each x, y and 2 for visible,
+            1 for hidden, 0 for outside (then all 0); `part_boxes (P, 10, 4)` in the order of `PARTS`, all 0 where
+            outside; `part_states (P, 10)`, indices into `PART_STATES` of the part's group; `head_sizes (P,)`, the
+            length of the head segment in pixels, for PCKh; `label`, that of the first person. For a clip every
+            entry but the labels has a frame axis after P, and `track_ids (P,)` names the people.
+
+        Raises:
+            IndexError: If there is no item `i`.
+        """
+        scene, drawn = self.draw(i)
+        pixels = torch.from_numpy(np.stack([np.asarray(frame) for frame in drawn.frames])).permute(3, 0, 1, 2)
+        states = []
+        for actor, space in zip(scene.actors, drawn.space):
+            both = {"flute", "box"}
+            hands = {side for prop in actor.props for side in ((0, 1) if prop.kind in both else (prop.side,))}
+            states.append(part_states(space, tuple(sorted(hands))))
+        truth = {
+            "boxes": drawn.boxes,
+            "joints": mpii_joints(drawn),
+            "keypoints": coco_keypoints(drawn),
+            "part_boxes": drawn.part_boxes,
+            "head_sizes": drawn.head_sizes,
+        }
+        target: dict[str, Any] = {name: torch.from_numpy(array).float() for name, array in truth.items()}
+        target["part_states"] = torch.from_numpy(np.stack(states))
+        if not self.is_clip:
+            pixels, target = pixels[:, 0], {name: value[:, 0] for name, value in target.items()}
+        else:
+            target["track_ids"] = torch.arange(len(scene.actors))
+        target["labels"] = torch.tensor([actor.label for actor in scene.actors])
+        target["label"] = self.label(i % self.length)
+        return pixels.contiguous(), target
+
+
+class FigurePeople(Dataset):
+    """The people of still figures one by one, as `PersonImages` and the training loop take them."""
+
+    def __init__(
+        self, figures: ActingFigures, *, layout: str = "mpii", pose: bool = True, action: bool = True, cache: bool = False
+    ) -> None:
+        """Wrap figures of a task with one person per image.
+
+        Args:
+            figures: An image task.
+            layout: Order of the joints: `"mpii"` (16) or `"coco"` (17).
+            pose: Whether the joints are given; without, the set is one with action labels only.
+            action: Whether the labels are given.
+            cache: Keep the pictures drawn, as PNG-free bytes in memory: `3 * size ** 2` each.
+
+        Raises:
+            ValueError: If the task shows clips, or the layout is unknown.
+        """
+        if figures.is_clip:
+            raise ValueError(f"the task {figures.task!r} shows clips; a person is cut out of images: fine_grained, pose")
+        if layout not in ("mpii", "coco"):
+            raise ValueError(f"layout is 'mpii' or 'coco', got {layout!r}")
+        self.figures, self.layout, self.pose, self.action = figures, layout, pose, action
+        self._get = functools.lru_cache(None)(self._example) if cache else self._example
+
+    def __len__(self) -> int:
+        """Number of people."""
+        return len(self.figures)
+
+    def _example(self, i: int) -> PersonExample:
+        _, drawn = self.figures.draw(i)
+        joints = mpii_joints(drawn) if self.layout == "mpii" else coco_keypoints(drawn)
+        return PersonExample(
+            image=drawn.frames[0],
+            box=torch.from_numpy(drawn.boxes[0, 0]).float(),
+            joints=torch.from_numpy(joints[0, 0]).float() if self.pose else torch.full(joints.shape[2:], -1.0),
+            label=self.figures.label(i) if self.action else -1,
+            head_size=float(drawn.head_sizes[0, 0]),
+        )
+
+    def __getitem__(self, i: int) -> PersonExample:
+        """Person `i`: picture, box, joints and label.
+
+        Raises:
+            IndexError: If there is no such person.
+        """
+        return self._get(i)
+
+
+def to_pictures(pixels: Tensor) -> list[Image.Image]:
+    """Frames of an image `(3, H, W)` or clip `(3, T, H, W)`, uint8, as Pillow images."""
+    clip = pixels[:, None] if pixels.ndim == 3 else pixels
+    return [Image.fromarray(frame) for frame in clip.permute(1, 2, 3, 0).numpy()]

@@ -1,0 +1,160 @@
+"""What `fit` trains: where the batches come from, what one step does with them, and how the result is scored."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..data.folders import ActionImages, ActionSamples
+from ..data.transforms import eval_transform, train_transform
+from .evaluate import evaluate, write_report
+from .progressive import progressive_step
+from .recipes import Recipe
+
+
+class StepTools(NamedTuple):
+    """What a step needs besides the batch."""
+
+    model: nn.Module
+    """The network, wrapped as accelerate wraps it."""
+    optimizer: torch.optim.Optimizer
+    backward: Callable[[Tensor], Any]
+    """Instead of `loss.backward()`."""
+    before_step: Callable[[], Any]
+    """Called between the backward pass and the optimizer's step."""
+
+    def update(self, loss: Tensor) -> None:
+        """Backward pass of one loss and one step of the optimizer; the gradients must be clear."""
+        self.backward(loss)
+        self.before_step()
+        self.optimizer.step()
+
+
+class Score(Protocol):
+    """What scoring gives."""
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Plain numbers for `metrics.json`; `headline` names the one to watch."""
+        ...
+
+
+class Task(Protocol):
+    """Something to train a network for."""
+
+    classes: tuple[str, ...]
+    """Names of the classes; empty where there are none."""
+    splits: tuple[str, ...]
+    """Splits that there are, among train, val and test."""
+    headline: str
+    """Name of the metric that a progress line shows."""
+
+    def configure(self, cfg: dict[str, Any], recipe: Recipe) -> None:
+        """Note in the model's configuration what the task decides, and build the transforms from it."""
+        ...
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse a model that does not fit.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        ...
+
+    def identity(self) -> str:
+        """The data in one string: a resumed run must go on with the same."""
+        ...
+
+    def dataset(self, split: str, train: bool) -> Dataset:
+        """A split with its training or its scoring transform."""
+        ...
+
+    def step(self, tools: StepTools, batch: Sequence[Tensor]) -> Tensor:
+        """Train on one batch; returns the losses `(L,)`, the one to watch last."""
+        ...
+
+    def score(self, model: nn.Module, loader: DataLoader, device: torch.device, progress: bool) -> Score:
+        """Score a model in eval mode."""
+        ...
+
+    def report(self, score: Any, output: Path) -> None:
+        """Write what there is to look at to a folder."""
+        ...
+
+
+class ImageTask:
+    """Classify whole images; a model with `forward_stage` is trained by `progressive_step`."""
+
+    headline = "top1"
+
+    def __init__(self, samples: ActionSamples) -> None:
+        """Wrap labelled files."""
+        self.samples = samples
+        self.classes = tuple(samples.classes)
+        self.splits = tuple(samples.items)
+
+    def configure(self, cfg: dict[str, Any], recipe: Recipe) -> None:
+        """Squash images to the recipe's size, train and score them with its transforms."""
+        self.recipe = recipe
+        cfg["classes"] = list(self.classes)
+        cfg["crop_pct"] = recipe.crop_pct
+        self.transforms = {True: train_transform(cfg, recipe), False: eval_transform(cfg)}
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse a model with another number of classes than the data.
+
+        Raises:
+            ValueError: If it has.
+        """
+        count = getattr(model, "num_classes", len(self.classes))
+        if count != len(self.classes):
+            raise ValueError(f"the model has {count} classes, the data {len(self.classes)}; create it with as many")
+
+    def identity(self) -> str:
+        """Every file and its class."""
+        rows = [f"{split} {path} {k}" for split, items in sorted(self.samples.items.items()) for path, k in items]
+        return "\n".join(rows)
+
+    def dataset(self, split: str, train: bool) -> Dataset:
+        """Transformed images and class indices of a split."""
+        return ActionImages(self.samples.items.get(split, []), self.transforms[train])
+
+    def step(self, tools: StepTools, batch: Sequence[Tensor]) -> Tensor:
+        """Cross-entropy, or PRF-Net's progressive steps."""
+        images, targets = batch
+        images = images.contiguous(memory_format=torch.channels_last)
+        recipe = self.recipe
+        if not hasattr(getattr(tools.model, "module", tools.model), "forward_stage"):
+            tools.optimizer.zero_grad(set_to_none=True)
+            loss = self._criterion(tools.model(images), targets)
+            tools.update(loss)
+            return loss.detach()[None]
+        return progressive_step(
+            tools.model,
+            images,
+            targets,
+            tools.optimizer,
+            criterion=self._criterion,
+            generator="model" if recipe.zoom else None,
+            weighted=recipe.weighted,
+            repeats=recipe.repeats,
+            final_input=recipe.final_input,
+            concat_weight=recipe.concat_weight,
+            backward=tools.backward,
+            before_step=tools.before_step,
+        ).losses
+
+    def _criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+
+    def score(self, model: nn.Module, loader: DataLoader, device: torch.device, progress: bool) -> Score:
+        """Accuracy, mAP and kappa."""
+        return evaluate(model, loader, device=device, progress=progress)
+
+    def report(self, score: Any, output: Path) -> None:
+        """Curves and the confusion matrix as pictures, and every image's scores."""
+        write_report(score, self.classes, output)
