@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--model-args", nargs="*", default=[], metavar="KEY=VALUE", help="arguments of the model")
     sub.add_argument("--pretrained", action="store_true", help="start from the published weights")
     sub.add_argument("--weights", help="start from this checkpoint or tag")
-    sub.add_argument("--recipe", default="scratch", help="scratch, or a paper's: prfnet")
+    sub.add_argument("--recipe", help="scratch or people (pose and action), or a paper's: prfnet, bodypart")
     sub.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other fields of the recipe")
     sub.add_argument("--epochs", type=int)
     sub.add_argument("--batch-size", type=int)
@@ -109,7 +109,13 @@ def _model_name(args: argparse.Namespace) -> str:
 
 
 def _add_data(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--data", required=True, help="folder SPLIT/CLASS/*, or a CSV file with split and file columns")
+    sub.add_argument(
+        "--data", help="folder SPLIT/CLASS/*, CSV file with columns split and file, or figures:TASK[+TASK]"
+    )
+    sub.add_argument("--length", type=int, default=6000, help="figures of each task for training, a tenth for testing")
+    sub.add_argument("--pose-data", metavar="FILE.json", help="people with joints for training: MPII's or COCO's file")
+    sub.add_argument("--pose-test", metavar="FILE.json", help="likewise for testing")
+    sub.add_argument("--pose-images", metavar="DIR", help="folder of their pictures")
     sub.add_argument("--root", help="folder of a CSV file's pictures")
     sub.add_argument("--label", help="label column of a CSV file")
     sub.add_argument("--label-map", metavar="FILE.json", help="JSON object class -> new class; or ppmi12, ppmi2")
@@ -247,6 +253,35 @@ def _pairs(items: Sequence[str], option: str) -> dict[str, Any]:
     return pairs
 
 
+def _task(args: argparse.Namespace, joints: str | None, seed: int = 0, val_fraction: float = 0.0) -> Any:
+    """What the arguments of `_add_data` name, as a task to train or score; `joints` is None for classifiers."""
+    from .training.people import annotated_task, figures_task
+    from .training.tasks import ImageTask
+
+    figures = (args.data or "").startswith("figures:")
+    files = [name for name in (args.pose_data, args.pose_test) if name]
+    if joints is None and (figures or files):
+        raise ValueError("joints and figures train models that find joints: bodypart_*, pose_*")
+    if not args.data and not files:
+        raise ValueError("no data: give --data, --pose-data, or both")
+    if figures:
+        if files or args.root or args.label or args.label_map:
+            raise ValueError("figures go by themselves, without --root, --label, --label-map and --pose-…")
+        size = args.img_size or args.model_side
+        names = args.data.removeprefix("figures:")
+        return figures_task(names, length=args.length, size=size, layout=str(joints), val=val_fraction > 0)
+    samples = _samples(args).hold_out(val_fraction, seed) if args.data else None
+    if joints is None:
+        return ImageTask(samples)
+    if files and not args.pose_images:
+        raise ValueError("--pose-data and --pose-test need --pose-images, the folder of their pictures")
+    from .data.keypoints import read_keypoints
+
+    pairs = {"train": args.pose_data, "test": args.pose_test}
+    pose = {split: read_keypoints(name, args.pose_images, layout=joints) for split, name in pairs.items() if name}
+    return annotated_task(samples, pose=pose, name=f"{args.data} {files}")
+
+
 def _samples(args: argparse.Namespace) -> Any:
     """The labelled files that the arguments of `_add_data` name."""
     from .data.folders import read_samples
@@ -263,11 +298,26 @@ def _samples(args: argparse.Namespace) -> Any:
     return samples.relabel(mapping)
 
 
+def _facts(name: str) -> tuple[int, str | None, bool]:
+    """Side of a model's input, the order of its joints if it finds any, and whether it tells classes."""
+    from . import create, model_info
+
+    if ":" in name:
+        model: Any = create(name)
+        cfg, classifier = model.pretrained_cfg, bool(getattr(model, "num_classes", None))
+        return cfg["input_size"][-1], cfg.get("joints"), classifier
+    info = model_info(name)
+    return info.input_size[-1], info.config.get("joints"), info.num_classes is not None
+
+
 def _train(args: argparse.Namespace) -> int:
     from . import create
     from .training import fit, recipes
     from .training.fit import seed_everything
 
+    args.model_side, joints, classifier = _facts(args.model)
+    if args.recipe is None:
+        args.recipe = "scratch" if joints is None else "people"
     if args.recipe not in recipes:
         raise ValueError(f"unknown recipe {args.recipe!r}; there are {', '.join(recipes)}")
     asked = {"epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
@@ -280,22 +330,16 @@ def _train(args: argparse.Namespace) -> int:
     model_args = _pairs(args.model_args, "--model-args")
     if "num_classes" in model_args:
         raise ValueError("the data says how many classes there are; leave num_classes out of --model-args")
-    samples = _samples(args).hold_out(args.val_fraction, args.seed)
+    task = _task(args, joints, args.seed, args.val_fraction)
     seed_everything(args.seed)
-    model = create(
-        args.model,
-        args.pretrained,
-        weights=args.weights,
-        num_classes=len(samples.classes),
-        **model_args,
-    )
+    classes = {"num_classes": len(task.classes)} if classifier else {}
+    model = create(args.model, args.pretrained, weights=args.weights, **classes, **model_args)
     main_process = int(os.environ.get("RANK", "0")) == 0  # under torchrun, one of many speaks
     if main_process and not args.json:
-        counts = ", ".join(f"{len(rows)} {split}" for split, rows in samples.items.items())
-        print(f"{args.model}: {len(samples.classes)} classes, {counts} images; {samples.skipped} rows without a label")
+        print(f"{args.model}: {task.describe()}")
     metrics = fit(
         model,
-        samples,
+        task,
         recipe,
         args.output,
         input_size=args.img_size,
@@ -314,28 +358,26 @@ def _train(args: argparse.Namespace) -> int:
 def _eval(args: argparse.Namespace) -> int:
     from torch.utils.data import DataLoader
 
-    from .data.folders import ActionImages
-    from .data.transforms import eval_transform
     from .pipeline import whole_model
-    from .training.evaluate import evaluate, write_report
+    from .training import recipes
 
     name = _model_name(args)
-    samples = _samples(args)
-    if args.split not in samples.items:
-        raise ValueError(f"{args.data} has no split {args.split!r}; it has {', '.join(samples.items)}")
     model: Any = whole_model(name, weights=args.weights)
-    classes = list(model.pretrained_cfg.get("classes") or samples.classes)
-    if len(classes) != model.num_classes:
-        raise ValueError(f"the model has {model.num_classes} classes without names, the data {len(classes)}")
-    absent = sorted(set(samples.classes) - set(classes))
-    if absent:
-        raise ValueError(f"the model does not know the classes {absent} of {args.data}; it knows {classes}")
-    rows = [(path, classes.index(samples.classes[k])) for path, k in samples.items[args.split]]
-    dataset = ActionImages(rows, eval_transform(model.pretrained_cfg, args.img_size))
-    loader = DataLoader(dataset, args.batch_size, num_workers=args.workers)
-    result = evaluate(model.to(args.device), loader, device=args.device, progress=not args.json)
+    cfg = dict(model.pretrained_cfg)
+    side = args.img_size or (cfg.get("test_input_size") or cfg["input_size"])[-1]
+    cfg["input_size"] = cfg["test_input_size"] = (cfg["input_size"][0], side, side)
+    args.model_side = side
+    task = _task(args, cfg.get("joints"))
+    if args.split not in task.splits:
+        raise ValueError(f"{args.data} has no split {args.split!r}; it has {', '.join(task.splits)}")
+    task.check(model)
+    if cfg.get("classes"):
+        task.rename(cfg["classes"])
+    task.configure(cfg, recipes["scratch"].override(crop_pct=cfg.get("crop_pct", 1.0)))
+    loader = DataLoader(task.dataset(args.split, train=False), args.batch_size, num_workers=args.workers)
+    result = task.score(model.to(args.device), loader, args.device, not args.json)
     if args.output is not None:
-        write_report(result, classes, args.output)
+        task.report(result, args.output)
     _print_metrics({"model": name, "split": args.split, **result.metrics}, args.json)
     return 0
 

@@ -142,7 +142,13 @@ class FigurePeople(Dataset):
     """The people of still figures one by one, as `PersonImages` and the training loop take them."""
 
     def __init__(
-        self, figures: ActingFigures, *, layout: str = "mpii", pose: bool = True, action: bool = True, cache: bool = False
+        self,
+        figures: ActingFigures,
+        *,
+        layout: str = "mpii",
+        pose: bool = True,
+        action: bool = True,
+        cache: bool = False,
     ) -> None:
         """Wrap figures of a task with one person per image.
 
@@ -151,13 +157,15 @@ class FigurePeople(Dataset):
             layout: Order of the joints: `"mpii"` (16) or `"coco"` (17).
             pose: Whether the joints are given; without, the set is one with action labels only.
             action: Whether the labels are given.
-            cache: Keep the pictures drawn, as PNG-free bytes in memory: `3 * size ** 2` each.
+            cache: Keep the pictures once they are drawn, in memory, `3 * size ** 2` bytes each.
 
         Raises:
             ValueError: If the task shows clips, or the layout is unknown.
         """
         if figures.is_clip:
-            raise ValueError(f"the task {figures.task!r} shows clips; a person is cut out of images: fine_grained, pose")
+            raise ValueError(
+                f"the task {figures.task!r} shows clips; a person is cut out of images: fine_grained, pose"
+            )
         if layout not in ("mpii", "coco"):
             raise ValueError(f"layout is 'mpii' or 'coco', got {layout!r}")
         self.figures, self.layout, self.pose, self.action = figures, layout, pose, action

@@ -231,3 +231,22 @@ def _find(names: Sequence[str], folder: str | Path) -> list[Path]:
     if missing:
         raise FileNotFoundError(f"{folder} lacks {len(missing)} annotated pictures, such as {missing[0]}")
     return [folder / name for name in names]
+
+
+def read_keypoints(annotations: str | Path, images: str | Path, *, layout: str = "mpii") -> KeypointPeople:
+    """Read a keypoint file of either kind: a list is MPII's, an object COCO's.
+
+    Args:
+        annotations: JSON file.
+        images: Folder of its pictures.
+        layout: Order of the joints wanted: `"mpii"`, which both kinds can give, or `"coco"`.
+
+    Raises:
+        ValueError: If the file is neither kind, or an MPII file is to give COCO's joints.
+    """
+    content = _read_json(annotations)
+    if isinstance(content, dict):
+        return read_coco_keypoints(annotations, images, layout=layout)
+    if layout != "mpii":
+        raise ValueError(f"{annotations} holds MPII's joints, the model finds {layout!r}'s")
+    return read_mpii(annotations, images)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -129,7 +129,8 @@ def crop_person(image: Image.Image, matrix: Tensor, size: int | tuple[int, int])
     if factor >= 2:
         corners = [(a * u + b * v + x, d * u + e * v + y) for u in (0, width) for v in (0, height)]
         us, vs = zip(*corners)
-        left, top = max(math.floor(min(us)) - factor, 0), max(math.floor(min(vs)) - factor, 0)
+        left, top = max(math.floor(min(us)), 0), max(math.floor(min(vs)), 0)
+        # the last block may be cut short, which moves its mean: let it lie beyond the window
         right, bottom = min(math.ceil(max(us)) + factor, image.width), min(math.ceil(max(vs)) + factor, image.height)
         if left >= right or top >= bottom:
             return Image.new(image.mode, (width, height))
@@ -314,7 +315,7 @@ def mix(datasets: Sequence[Dataset]) -> ConcatDataset:
         raise ValueError("nothing to mix; give at least one data set")
     joined = ConcatDataset(datasets)
     starts = [0, *joined.cumulative_sizes]
-    kinds = []
+    kinds: list[str] = []
     for i, (start, stop) in enumerate(pairwise(starts)):
         if start == stop:
             raise ValueError(f"data set {i} of the mix is empty")
@@ -329,6 +330,6 @@ def mix(datasets: Sequence[Dataset]) -> ConcatDataset:
     return joined
 
 
-def _kind(person: PersonInput) -> str:
+def _kind(person: Any) -> str:
     label = f"labels {tuple(person.label.shape)}" if isinstance(person.label, Tensor) else "one class index"
     return f"images {tuple(person.image.shape)}, joints {tuple(person.joints.shape)}, {label}"

@@ -7,6 +7,7 @@ unaccented Latin letters only; give `font`, a TrueType file, for other scripts.
 """
 
 from .canvas import PALETTE as PALETTE
+from .figures import contact_sheet as contact_sheet
 from .layout import grid as grid
 from .layout import stack as stack
 from .overlays import COCO_SKELETON as COCO_SKELETON
@@ -25,6 +26,7 @@ __all__ = [
     "PALETTE",
     "Skeleton",
     "boxes",
+    "contact_sheet",
     "focus_chain",
     "grid",
     "heat_map",

@@ -90,15 +90,11 @@ def score_bars(
     return canvas
 
 
-def _best(
-    labels: Sequence[str], scores: Tensor | np.ndarray | Sequence[float], k: int
-) -> list[tuple[str, float]]:
+def _best(labels: Sequence[str], scores: Tensor | np.ndarray | Sequence[float], k: int) -> list[tuple[str, float]]:
     """Check the scores and return the `k` best, best first."""
     values = torch.as_tensor(scores).detach().cpu().double()
     if isinstance(labels, str) or not len(labels) or values.shape != (len(labels),):
-        raise ValueError(
-            f"need as many labels as scores, at least one; got {len(labels)} and {tuple(values.shape)}"
-        )
+        raise ValueError(f"need as many labels as scores, at least one; got {len(labels)} and {tuple(values.shape)}")
     # Half-precision softmax may end a hair above 1.
     if not ((values >= 0) & (values <= 1.01)).all():
         raise ValueError("scores must lie in [0, 1]: give logits.softmax(-1), not logits")

@@ -11,9 +11,7 @@ from torch import Tensor
 ImageLike: TypeAlias = Image.Image | str | os.PathLike[str] | Tensor
 
 
-def to_image(
-    image: ImageLike, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
-) -> Image.Image:
+def to_image(image: ImageLike, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> Image.Image:
     """Turn a picture of any accepted kind into a new RGB Pillow image.
 
     Args:

@@ -61,8 +61,8 @@ def encode_heatmaps(joints: Tensor, size: int | tuple[int, int], sigma: float = 
 
     Returns:
         `(B, J, h, w)` heat maps and `(B, J)` weights: 1, or 0 (and an empty map) for a joint whose third entry is
-        0 or below, whose square misses the map, or that holds a NaN or an infinity. Both in the dtype of `joints`
-        where that is floating point.
+        0 or below, whose square misses the map, or that holds a NaN. Both in the dtype of `joints` where that is
+        floating point.
 
     Raises:
         ValueError: If a shape is wrong, the size is below one cell, or sigma is not positive.
@@ -81,8 +81,9 @@ def encode_heatmaps(joints: Tensor, size: int | tuple[int, int], sigma: float = 
     radius = math.floor(3 * sigma)
     # int() rounds towards zero, as trunc does
     cells = (joints[..., :2] + 0.5).trunc()
+    # NaN fails every comparison
     before_end = (cells[..., 0] - radius < width) & (cells[..., 1] - radius < height)
-    visible = before_end & (cells + radius + 1 >= 0).all(2) & joints.isfinite().all(2)
+    visible = before_end & (cells + radius + 1 >= 0).all(2)
     if joints.shape[2] == 3:
         visible = visible & (joints[..., 2] > 0)
 

@@ -43,9 +43,9 @@ def focal_loss(
 
     logits = logits if logits.dtype == torch.float64 else logits.float()
     log_p = logits.log_softmax(1).gather(1, targets.long()[:, None]).squeeze(1)
-    # 1 - p, exact near p = 1; above 0, where the slope of a power below 1 would be infinite
-    missing = -torch.expm1(log_p)
-    losses = -missing.clamp(min=torch.finfo(logits.dtype).tiny).pow(gamma) * log_p
+    # kept above 0, where a power below 1 has an infinite slope
+    missing = (1 - log_p.exp()).clamp(min=torch.finfo(logits.dtype).tiny)
+    losses = -missing.pow(gamma) * log_p
     if reduction == "none":
         return losses
     return losses.mean() if reduction == "mean" else losses.sum()

@@ -48,7 +48,7 @@ def pckh(
             a visible target that is not finite.
     """
     correct, seen = _correct(pred, target, visible, head_size, threshold)
-    return float(correct.sum() / seen.sum())
+    return float(correct.sum().double() / seen.sum())
 
 
 def pckh_per_joint(
@@ -109,7 +109,7 @@ def pckh_groups(
     joints = correct.sum(0).double() / seen.sum(0)
     columns = {name: float(joints[list(group)].nanmean()) for name, group in MPII_GROUPS.items()}
     counted = list(MPII_MEAN_JOINTS)
-    columns["Mean"] = float(correct[:, counted].sum() / seen[:, counted].sum())
+    columns["Mean"] = float(correct[:, counted].sum().double() / seen[:, counted].sum())
     return columns
 
 

@@ -1,9 +1,9 @@
 """The body-part network: pose and action of one person from three streams that look at the pose.
 
-Paper: "Human Action Recognition by Body Parts and Multitask Learning" (body-part / multitask net, section 3). One
-HRNet predicts joint heat maps. The image stream classifies its lowest-resolution map, the attention stream the
-image brightened where joints are, the part stream crops of head and hands cut at the joints from an image of
-twice the resolution; a concat head classifies what the three see together.
+Paper: "Body-Part-Aware and Multitask-Aware Single-Image-Based Action Recognition" (section 3). One HRNet predicts
+joint heat maps. The image stream classifies its lowest-resolution map, the attention stream the image brightened
+where joints are, the part stream crops of head and hands cut at the joints from an image of twice the resolution;
+a concat head classifies what the three see together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 
 from ..layers import MPII_FALLBACK, MPII_PARTS, AttentionImageStream, PartCropper, decode_heatmaps
 from ..registry import register_model
@@ -61,6 +62,10 @@ class BodyPartOutput(NamedTuple):
     """`(B, 3, H, W)` attention on the network's input, None without the attention stream."""
 
 
+# torch.export.save writes outputs of registered types only
+_register_namedtuple(BodyPartOutput, serialized_type_name="actionzoo.models.BodyPartOutput")
+
+
 class _Streams(NamedTuple):
     """The streams' features `(B, D_i)`, and the rest of the output."""
 
@@ -90,7 +95,10 @@ class _AttentionStream(AttentionImageStream):
 
     def __init__(self, joints: int, f_ch: Sequence[int], trunk: nn.Module) -> None:
         super().__init__(joints, f_ch, trunk)
-        self.trunk = nn.ModuleDict({name: self._modules.pop(name) for name in RESNET})
+        parts = {name: self.get_submodule(name) for name in RESNET}
+        for name in RESNET:
+            delattr(self, name)
+        self.trunk = nn.ModuleDict(parts)
 
     def __getattr__(self, name: str) -> Any:
         if name in RESNET and "trunk" in self.__dict__["_modules"]:
@@ -161,14 +169,17 @@ class BodyPartNet(HubMixin, nn.Module):
         self.num_classes, self.in_chans, self.num_joints = num_classes, in_chans, num_joints
         self.quarter_shift, self.drop_rate = quarter_shift, drop_rate
         self.backbone = HRNetTrunk(backbone, in_chans=in_chans)
-        self.pose = heatmap_conv(self.backbone.channels[0], num_joints, pose_kernel)
+        channels = self.backbone.channels
+        if "attention" not in self.streams:
+            self.backbone.keep_scales((0, 3) if "image" in self.streams else (0,))
+        self.pose = heatmap_conv(channels[0], num_joints, pose_kernel)
 
         def build_trunk() -> Any:
             return timm.create_model(trunk, num_classes=0, in_chans=in_chans, **(trunk_args or {}))
 
-        widths: dict[str, int] = {"image": self.backbone.channels[-1]}
+        widths: dict[str, int] = {"image": channels[-1]}
         if "attention" in self.streams:
-            self.attention = _AttentionStream(num_joints, self.backbone.channels, build_trunk())
+            self.attention = _AttentionStream(num_joints, channels, build_trunk())
             widths["attention"] = self.attention.num_features
         if "part" in self.streams:
             parts, fallback = _default_parts(joints_layout(num_joints, joints), parts, fallback)
@@ -187,6 +198,7 @@ class BodyPartNet(HubMixin, nn.Module):
         return {
             "num_classes": self.num_classes,
             "input_size": (self.in_chans, *input_size[1:]),
+            "base_scale": 2,  # input_size is that of the base image, this many times the network's own input
             "crop_pct": 1.0,
             "crop_mode": "squash",
             "interpolation": "bilinear",
@@ -250,17 +262,16 @@ class BodyPartNet(HubMixin, nn.Module):
             out.features["attention"], attention = self.attention(image, out.heatmaps, maps)
             out = out._replace(attention=attention)
         if "part" in self.streams:
-            crops, boxes, valid = self.cropper(base, self._joints(out.heatmaps, base))
+            crops, boxes, valid = self.cropper(base, self._joints(out.heatmaps))
             features = self.part_backbone(crops.flatten(0, 1))
             out.features["part"] = rearrange(features, "(b p) d -> b (p d)", p=crops.shape[1])
             out = out._replace(crops=crops, boxes=boxes, valid=valid)
         return out
 
-    def _joints(self, heatmaps: Tensor, base: Tensor) -> Tensor:
+    def _joints(self, heatmaps: Tensor) -> Tensor:
         """Decoded joints `(B, J, 3)` in pixels of the base image, without gradient."""
         joints = decode_heatmaps(heatmaps, self.quarter_shift)
-        stride = base.shape[-1] // heatmaps.shape[-1]
-        return torch.cat([joints[..., :2] * stride, joints[..., 2:]], -1)
+        return torch.cat([joints[..., :2] * self.heatmap_stride, joints[..., 2:]], -1)
 
     def forward_features(self, base: Tensor) -> Tensor:
         """What the concat head sees: `(B, C, 2H, 2W)` base images -> `(B, D)`, streams one after the other."""
@@ -304,7 +315,7 @@ class BodyPartNet(HubMixin, nn.Module):
         return (scores.sigmoid() if multi_label else scores.softmax(-1)).mean(0)
 
 
-_PAPER = "Human action recognition by body parts and multitask learning"
+_PAPER = "Body-part-aware and multitask-aware single-image-based action recognition"
 
 
 def _resnet18(prefix: str) -> WeightsInfo:
@@ -332,7 +343,7 @@ _IMAGENET = (
     _resnet18("attention.trunk."),
     _resnet18("part_backbone."),
 )
-"""Where the paper starts (section 4.2): ImageNet weights of the HRNet and of both ResNet-18."""
+"""Where the paper starts (section 4.1): ImageNet weights of the HRNet and of both ResNet-18."""
 
 
 @register_model(
@@ -343,6 +354,7 @@ _IMAGENET = (
     params=56_549_798,
     macs=20_707_397_632,
     aliases=("bodypart",),
+    config={"joints": "mpii"},
     weights=_IMAGENET,
 )
 def bodypart_hrnet_w32(**kwargs: Any) -> BodyPartNet:
@@ -357,6 +369,7 @@ def bodypart_hrnet_w32(**kwargs: Any) -> BodyPartNet:
     input_size=(3, 192, 192),
     params=1_751_750,
     macs=172_041_472,
+    config={"joints": "mpii"},
 )
 def bodypart_tiny(**kwargs: Any) -> BodyPartNet:
     """Body-part network on a small HRNet and slim ResNets, 192x192 base images: trains on a CPU."""

@@ -5,7 +5,7 @@ action parser takes its joints from HRNet-W48 (PCF, section 3.2); the body-part 
 between pose and action and needs all four resolutions of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -17,7 +17,7 @@ from ..layers import COCO_FLIP_PAIRS, MPII_FLIP_PAIRS
 from ..registry import register_model
 from ..weights import HubMixin, WeightsInfo
 
-__all__ = ["HRNetTrunk", "PoseHRNet", "pose_hrnet_w32", "pose_hrnet_w48", "pose_tiny"]
+__all__ = ["HRNetTrunk", "PoseHRNet", "hrnet_config", "pose_hrnet_w32", "pose_hrnet_w48", "pose_tiny"]
 
 FLIP_PAIRS = {"coco": COCO_FLIP_PAIRS, "mpii": MPII_FLIP_PAIRS}
 LAYOUTS = {17: "coco", 16: "mpii"}
@@ -77,14 +77,25 @@ class HRNetTrunk(HighResolutionNet):
                 raise ValueError(f"no HRNet is named {backbone!r}; timm has {', '.join(cfg_cls)}")
             backbone = cfg_cls[backbone]
         super().__init__(dict(backbone), in_chans=in_chans, num_classes=0, head="")
-        self.multi_scale = multi_scale
         self.grad_checkpointing = False
         last: Any = self.stage4[-1]
-        self.channels = tuple(last.get_num_in_chs())
+        self.channels: tuple[int, ...] = tuple(last.get_num_in_chs())
         if not multi_scale:
-            last.multi_scale_output = False
-            last.fuse_layers = last.fuse_layers[:1]
-            self.channels = self.channels[:1]
+            self.keep_scales((0,))
+
+    def keep_scales(self, scales: Sequence[int]) -> None:
+        """Remove the last module's fuse layers of all other resolutions, in place; `forward` leaves their maps out.
+
+        Args:
+            scales: Rising indices among the maps that `forward` gives now.
+        """
+        last: Any = self.stage4[-1]
+        layers = list(last.fuse_layers.named_children())
+        last.fuse_layers = nn.ModuleList()
+        for scale in scales:
+            # a list that skips numbers, so that ImageNet weights still find the layers by their names
+            last.fuse_layers.add_module(*layers[scale])
+        self.channels = tuple(self.channels[scale] for scale in scales)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute every multi-resolution module in the backward pass instead of keeping its activations."""
@@ -98,16 +109,16 @@ class HRNetTrunk(HighResolutionNet):
             maps = checkpoint(lambda *xs, module=module: module(list(xs)), *maps, use_reentrant=False)  # pyright: ignore[reportAssignmentType]
         return maps
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor) -> list[Tensor]:
         """Feature maps at strides 4, 8, 16 and 32, or at 4 alone.
 
         Args:
-            images: `(B, C, H, W)` with sides that are multiples of 32.
+            x: Images `(B, C, H, W)` with sides that are multiples of 32.
 
         Returns:
             `[(B, C1, H/4, W/4), (B, C2, H/8, W/8), (B, C3, H/16, W/16), (B, C4, H/32, W/32)]`, or the first.
         """
-        x = self.act1(self.bn1(self.conv1(images)))
+        x = self.act1(self.bn1(self.conv1(x)))
         x = self.act2(self.bn2(self.conv2(x)))
         x = self.layer1(x)
         maps = self._stage(self.stage2, [t(x) for t in self.transition1])
@@ -268,7 +279,8 @@ CLASSIFICATION_HEAD = ("incre_modules.*", "downsamp_modules.*", "final_layer.*",
 
 def _imagenet(name: str) -> WeightsInfo:
     """ImageNet weights of a timm HRNet, without what the classification head and its branches alone need."""
-    last = cfg_cls[name]["stage4"]["num_modules"] - 1
+    config: dict[str, Any] = cfg_cls[name]
+    last = config["stage4"]["num_modules"] - 1
     return WeightsInfo(
         covers="backbone",
         source="hf-hub",

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from .._checkpoint import atomic_path
 from ..data.figures import ActingFigures, FigurePeople
-from ..data.people import PeopleSource
+from ..data.folders import ActionSamples
+from ..data.people import FolderPeople, PeopleSource
 from ..data.top_down import PersonImages, TopDown, mix
 from ..layers import decode_heatmaps, encode_heatmaps
 from ..layers.heatmaps import COCO_FLIP_PAIRS, MPII_FLIP_PAIRS
@@ -84,6 +85,22 @@ class PeopleTask:
             raise ValueError(f"the model has {count} classes, the data {len(self.classes)}; create it with as many")
         self.stride: int = model.heatmap_stride  # type: ignore[assignment]
 
+    def rename(self, classes: Sequence[str]) -> None:
+        """Refuse a model that was trained on other actions.
+
+        Raises:
+            ValueError: If its classes are not those of the data, in the same order.
+        """
+        if self.classes and tuple(classes) != self.classes:
+            raise ValueError(f"the model knows the actions {list(classes)}, the data has {list(self.classes)}")
+
+    def describe(self) -> str:
+        """Counts of classes, and of people in pose and action sets."""
+        counts = ", ".join(
+            f"{sum(map(len, pose))} + {sum(map(len, action))} {split}" for split, (pose, action) in self.sources.items()
+        )
+        return f"{len(self.classes)} actions; people of pose and action sets: {counts}"
+
     def identity(self) -> str:
         """The data's name and how many people every source has."""
         counts = {s: [[len(x) for x in kind] for kind in sources] for s, sources in self.sources.items()}
@@ -91,7 +108,8 @@ class PeopleTask:
 
     def _transform(self, rotation: float, train: bool) -> TopDown:
         recipe, (_, height, width) = self.recipe, self.cfg["input_size"]
-        random = dict(rotation=rotation, scale=recipe.rescale, hflip=recipe.hflip, color_jitter=recipe.color_jitter)
+        random = {"rotation": rotation, "scale": recipe.rescale}
+        random |= {"hflip": recipe.hflip, "color_jitter": recipe.color_jitter}
         return TopDown(
             (height, width),
             (height // self.stride, width // self.stride),
@@ -139,7 +157,7 @@ class PeopleTask:
 
 
 def figures_task(
-    names: str, *, length: int = 8000, size: int = 192, seed: int = 0, layout: str = "mpii", val: bool = False
+    names: str, *, length: int = 6000, size: int = 192, seed: int = 0, layout: str = "mpii", val: bool = False
 ) -> PeopleTask:
     """Acting figures as training data, such as `"pose+fine_grained"`.
 
@@ -184,6 +202,34 @@ def figures_task(
     }
     classes = ActingFigures(acting[0], "train", 0).classes
     return PeopleTask(splits, classes, f"figures:{names} {length} {size} {seed}")
+
+
+def annotated_task(
+    samples: ActionSamples | None = None, *, pose: Mapping[str, PeopleSource] | None = None, name: str = "people"
+) -> PeopleTask:
+    """Labelled action pictures and keypoint annotations as training data, as the paper mixes them.
+
+    Args:
+        samples: Action pictures by split; every picture counts whole.
+        pose: People with joints by split, as `read_mpii` and `read_coco_keypoints` give them.
+        name: The data in words, see `PeopleTask`.
+
+    Raises:
+        ValueError: If neither is given.
+    """
+    if samples is None and not pose:
+        raise ValueError("nothing to train on; give action pictures, people with joints, or both")
+    poses, items = dict(pose or {}), samples.items if samples is not None else {}
+    joints = next((len(source[0].joints) for source in poses.values() if len(source)), 16)
+    splits = {
+        split: PeopleSplit(
+            pose=[poses[split]] if split in poses else [],
+            action=[FolderPeople(items[split], joints)] if split in items else [],
+        )
+        for split in ("train", "val", "test")
+        if split in poses or split in items
+    }
+    return PeopleTask(splits, samples.classes if samples is not None else (), name)
 
 
 @torch.no_grad()

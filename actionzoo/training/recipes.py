@@ -132,7 +132,7 @@ recipes: dict[str, Recipe] = {
     ),
     "people": Recipe(
         source="actionzoo: small pose and action networks from random weights on generated figures",
-        epochs=20,
+        epochs=10,
         batch_size=32,
         optimizer="adamw",
         lr=2e-3,

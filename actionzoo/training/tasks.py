@@ -65,6 +65,18 @@ class Task(Protocol):
         """
         ...
 
+    def rename(self, classes: Sequence[str]) -> None:
+        """Number the classes as a trained model does.
+
+        Raises:
+            ValueError: If the data has a class that the model does not know.
+        """
+        ...
+
+    def describe(self) -> str:
+        """The data in one line."""
+        ...
+
     def identity(self) -> str:
         """The data in one string: a resumed run must go on with the same."""
         ...
@@ -113,6 +125,25 @@ class ImageTask:
         count = getattr(model, "num_classes", len(self.classes))
         if count != len(self.classes):
             raise ValueError(f"the model has {count} classes, the data {len(self.classes)}; create it with as many")
+
+    def rename(self, classes: Sequence[str]) -> None:
+        """Number the classes as a trained model does.
+
+        Raises:
+            ValueError: If the data has a class that the model does not know.
+        """
+        absent = sorted(set(self.classes) - set(classes))
+        if absent:
+            raise ValueError(f"the model does not know the classes {absent} of the data; it knows {list(classes)}")
+        index = [classes.index(name) for name in self.classes]
+        items = {split: [(path, index[k]) for path, k in rows] for split, rows in self.samples.items.items()}
+        self.samples = ActionSamples(tuple(classes), items, self.samples.skipped)
+        self.classes = tuple(classes)
+
+    def describe(self) -> str:
+        """Counts of classes, pictures and rows without a label."""
+        counts = ", ".join(f"{len(rows)} {split}" for split, rows in self.samples.items.items())
+        return f"{len(self.classes)} classes, {counts} images; {self.samples.skipped} rows without a label"
 
     def identity(self) -> str:
         """Every file and its class."""

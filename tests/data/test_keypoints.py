@@ -9,7 +9,9 @@ from PIL import Image
 from torch.testing import assert_close
 
 from actionzoo.data import FolderPeople, PersonImages, TopDown, mix, read_coco_keypoints, read_mpii
+from actionzoo.data.keypoints import MPII_FROM_COCO
 from actionzoo.data.top_down import crop_matrix
+from actionzoo.layers import COCO_JOINTS, MPII_JOINTS
 
 POSE = Path(__file__).resolve().parents[3] / "shared" / "data" / "pose"
 needs_data = pytest.mark.skipif(not POSE.is_dir(), reason="needs ../shared/data/pose beside the repository")
@@ -72,6 +74,13 @@ class TestCoco:
         assert_close(joints[10], torch.tensor([11.0, 21.0, 2.0]), msg="right wrist")
         # thorax and right shoulder need joint 6, the left wrist is joint 9
         assert [k for k in range(16) if joints[k].eq(0).all()] == [7, 8, 9, 12, 15]
+
+    def test_joints_of_one_name_are_one_joint(self):
+        named = {MPII_JOINTS[k]: parts for k, parts in enumerate(MPII_FROM_COCO) if MPII_JOINTS[k] in COCO_JOINTS}
+        assert {name: [COCO_JOINTS[k] for k in parts] for name, parts in named.items()} == {n: [n] for n in named}
+        assert len(named) == 12
+        mixed = {MPII_JOINTS[k]: parts for k, parts in enumerate(MPII_FROM_COCO) if MPII_JOINTS[k] not in named}
+        assert mixed == {"pelvis": (11, 12), "thorax": (5, 6), "upper_neck": (), "head_top": ()}
 
     def test_other_joints_need_to_be_asked_for(self, tmp_path):
         files = write(tmp_path, coco(coco_person(flags=(2,) * 18)))

@@ -23,10 +23,10 @@ def people(batch, size, dtype=torch.float64):
 
 
 def person(size=512, score=0.9):
-    """One person whose joints lie evenly on a circle of a quarter of the picture's side: `(1, 16, 3)`."""
+    """One person `(1, 16, 3)`: joints evenly on an ellipse, whose box of 288 x 384 at 512 pixels makes l = 120."""
     angle = torch.arange(16) * torch.pi / 8
-    circle = torch.stack([angle.cos(), angle.sin()], 1) * size / 4 + size / 2
-    return torch.cat([circle.round(), torch.full((16, 1), score)], 1)[None]
+    ellipse = torch.stack([9 / 32 * angle.cos(), 3 / 8 * angle.sin()], 1) * size + size / 2
+    return torch.cat([ellipse.round(), torch.full((16, 1), score)], 1)[None]
 
 
 class TestBoxes:
@@ -119,8 +119,8 @@ class TestBoxes:
         assert_close(centres[HEAD], joints[0, 9, :2], rtol=0, atol=0.5)
         assert_close(centres[RIGHT], joints[0, RIGHT_ELBOW, :2], rtol=0, atol=0.5)
         assert_close(centres[LEFT].cpu(), torch.tensor([256.0, 256.0]), rtol=0, atol=0.5)
-        # the length comes from the joints that are visible: 2 l is half the circle's diameter
-        assert (boxes[..., 2:] - boxes[..., :2] == 128).all()
+        # the part is missing, the person is not: l comes from the joints that are visible
+        assert (boxes[..., 2:] - boxes[..., :2] == 240).all()
 
     def test_a_missing_joint_does_not_stretch_the_length(self):
         joints = person()
@@ -207,9 +207,9 @@ class TestCropper:
 
     def test_a_crop_of_its_own_size_is_a_copy(self, device):
         base = torch.rand(1, 3, 512, 512, device=device)
-        crops, boxes, _ = PartCropper(out=128)(base, person().to(device))
-        x1, y1, x2, y2 = boxes[0, HEAD].tolist()
-        assert torch.equal(crops[0, HEAD], base[0, :, y1:y2, x1:x2])
+        crops, boxes, _ = PartCropper(out=240)(base, person().to(device))
+        x1, y1, x2, y2 = boxes[0, RIGHT].tolist()
+        assert torch.equal(crops[0, RIGHT], base[0, :, y1:y2, x1:x2])
 
     def test_no_person(self, device):
         base = torch.zeros(0, 3, 20, 24, device=device, requires_grad=True)

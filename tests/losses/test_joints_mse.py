@@ -65,7 +65,7 @@ def test_weights_of_one_halve_the_mean_squared_error():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", ["pred", "target", "both"])
-@pytest.mark.parametrize("absent", [0.0, -1.0], ids=["weight-0", "weight--1"])
+@pytest.mark.parametrize("absent", [0.0, -1.0, float("nan")], ids=["weight-0", "weight--1", "weight-nan"])
 def test_a_joint_of_no_weight_enters_neither_value_nor_gradient(value, where, absent, device):
     pred, target, weight = example()
     want = joints_mse(pred, target, weight)

@@ -15,7 +15,9 @@ from torch.testing import assert_close
 
 from actionzoo.losses import MultitaskAwareLoss
 
-SAMPLES, STEPS, TIMEOUT = 3, 3, 60
+SAMPLES, STEPS = 3, 3
+# Seconds: a worker that waits in vain gives up after the first; the second also covers a slow start of both.
+TIMEOUT, DEADLINE = 60, 180
 
 
 class Output(NamedTuple):
@@ -75,10 +77,10 @@ def work(rank, folder):
 def run_two_processes(folder):
     context = mp.spawn(work, args=(str(folder),), nprocs=2, join=False)
     try:
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + DEADLINE
         while not context.join(timeout=max(0.0, deadline - time.monotonic())):
             if time.monotonic() >= deadline:
-                pytest.fail(f"the two processes did not finish in {TIMEOUT} s")
+                pytest.fail(f"the two processes did not finish in {DEADLINE} s")
     finally:
         for process in context.processes:
             if process.is_alive():

@@ -20,12 +20,13 @@ def part_boxes(joints, image_size, parts, fallback):
         else:
             length = side / 4
         for name, own in parts.items():
-            centre = mean(seen, own) or mean(seen, fallback.get(name, ())) or None
+            centre = mean(seen, own) or mean(seen, fallback.get(name, ()))
             x, y = centre or (width / 2, height / 2)
             boxes.append([nearest(x - length), nearest(y - length), nearest(x + length), nearest(y + length)])
             valid.append(centre is not None)
     shape = (joints.shape[0], len(parts))
-    return torch.tensor(boxes, dtype=torch.long).reshape(*shape, 4), torch.tensor(valid, dtype=torch.bool).reshape(shape)
+    boxes = torch.tensor(boxes, dtype=torch.long).reshape(*shape, 4)
+    return boxes, torch.tensor(valid, dtype=torch.bool).reshape(shape)
 
 
 def mean(seen, indices):

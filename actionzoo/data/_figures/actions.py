@@ -68,9 +68,7 @@ def _resting_hand(rng: np.random.Generator, side: int) -> tuple[float, float, fl
     return SIDES[side] * rng.uniform(-0.01, 0.06), rng.uniform(0.16, 0.22), rng.uniform(0.1, 0.14)
 
 
-def set_wrist(
-    pose: Pose, side: int, x: float | np.ndarray, y: float | np.ndarray, z: float | np.ndarray
-) -> None:
+def set_wrist(pose: Pose, side: int, x: float | np.ndarray, y: float | np.ndarray, z: float | np.ndarray) -> None:
     """Put a wrist somewhere in every frame, seen from the thorax in the torso's axes."""
     for axis, value in enumerate((x, y, z)):
         pose.wrists[..., side, axis] = value

@@ -1,0 +1,69 @@
+"""A pipeline from a model or its name."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..registry import create, list_models, model_info
+from .image import ActionPipeline
+from .people import PeoplePipeline
+
+
+def pipeline(
+    model: str | nn.Module, *, device: str | torch.device | None = None, **create_args: Any
+) -> ActionPipeline | PeoplePipeline:
+    """Build a pipeline from a model's name or a model: `pipeline("prfnet_tiny")("photo.jpg").label`.
+
+    Classifiers give an `ActionPipeline`; models that find joints (`bodypart_*`, `pose_*`) a `PeoplePipeline`, which
+    also takes the people's boxes.
+
+    Args:
+        model: A name as `create` takes it, whose whole-model weights are loaded, or a built model.
+        device: Where to run, e.g. `"cuda"`.
+        create_args: Further arguments of `create`, such as `weights=`.
+
+    Returns:
+        A callable that takes pictures.
+
+    Raises:
+        ValueError: If the name is unknown, or arguments of `create` are given with a built model.
+        RuntimeError: If nothing that covers the whole model is published for the name, or the weights given leave
+            a part of it random.
+    """
+    if isinstance(model, nn.Module):
+        if create_args:
+            raise ValueError(f"{sorted(create_args)} belong to create(); the model given is built already")
+        built = model
+    else:
+        built = whole_model(model, **create_args)
+    return (PeoplePipeline if hasattr(built, "heatmap_stride") else ActionPipeline)(built, device)
+
+
+def whole_model(name: str, *, weights: Any = None, **create_args: Any) -> nn.Module:
+    """Create a model with weights for all of it.
+
+    Args:
+        name: As `create` takes it; without a tag, the published whole-model weights are loaded.
+        weights: As `create` takes it.
+        create_args: Further arguments of `create`.
+
+    Raises:
+        ValueError: If the name is unknown.
+        RuntimeError: If the weights leave a part of the model random, or none are published.
+    """
+    pointed = ":" in name or "." in name or weights is not None
+    if not pointed and not any(entry.covers == "model" for entry in model_info(name).weights):
+        raise RuntimeError(
+            f"no weights for the whole of {name!r} are published, so its labels would be random; "
+            f"models that have some: {', '.join(list_models(pretrained=True)) or 'none'}; or pass weights=PATH"
+        )
+    with warnings.catch_warnings():
+        # said again below, as an error
+        warnings.filterwarnings("ignore", message=".*covers the backbone only")
+        model: Any = create(name, not pointed, weights=weights, **create_args)
+    if model.load_report.random or model.load_report.reheaded:
+        parts = dict.fromkeys((*model.load_report.random, *model.load_report.reheaded))
+        raise RuntimeError(f"the weights leave {', '.join(parts)} of {name!r} random, so its labels would be random")
+    return model
