@@ -17,7 +17,11 @@ WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 
 # What the hub accepts in a model card, as far as it concerns us.
-PIPELINE_TAGS = ("image-classification", "video-classification", "object-detection", "keypoint-detection")
+PIPELINE_TAGS = {
+    "image classification": "image-classification",
+    "pose and action recognition": "image-classification",
+    "pose estimation": "keypoint-detection",
+}
 HUB_LICENCES = (
     "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0",
     "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "gpl-3.0", "agpl-3.0",
@@ -141,8 +145,8 @@ def _config(model: nn.Module, metadata: Mapping[str, Any] | None) -> dict[str, A
 def model_card(config: Mapping[str, Any], repo: str) -> str:
     """The model card (README.md) of a saved model."""
     lines = ["---", "library_name: actionzoo", "tags: [actionzoo, action-recognition]"]
-    if (task := str(config.get("task")).replace(" ", "-")) in PIPELINE_TAGS:
-        lines.append(f"pipeline_tag: {task}")
+    if tag := PIPELINE_TAGS.get(str(config.get("task"))):
+        lines.append(f"pipeline_tag: {tag}")
     if licence := str(config.get("licence") or ""):
         # The hub refuses a card with a licence that is not on its list.
         known = licence.lower() in HUB_LICENCES
@@ -167,6 +171,8 @@ def model_card(config: Mapping[str, Any], repo: str) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_cell(entry)}" for name, entry in value.items())
     return " to ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -177,9 +183,7 @@ class HubMixin:
     is built directly may keep them in a `model_args` dict of its own.
     """
 
-    def save_pretrained(
-        self, directory: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None
-    ) -> Path:
+    def save_pretrained(self, directory: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> Path:
         """Write `model.safetensors`, a model card and `config.json` to `directory`, each atomically.
 
         Args:
@@ -196,9 +200,7 @@ class HubMixin:
         # The card may be published with the folder, so it names the folder without the way there.
         return self._save(directory, f"local-dir:{Path(directory).name}", metadata)
 
-    def _save(
-        self, directory: str | os.PathLike[str], reference: str, metadata: Mapping[str, Any] | None
-    ) -> Path:
+    def _save(self, directory: str | os.PathLike[str], reference: str, metadata: Mapping[str, Any] | None) -> Path:
         model = cast(nn.Module, self)
         config = _config(model, metadata)
         if not config.get("architecture"):

@@ -19,12 +19,20 @@ from actionzoo._checkpoint import atomic_path, describe, file_sha256
 from actionzoo._hub import model_card
 from actionzoo._sources import CHECKPOINTS
 from actionzoo.data import ActionImages, eval_transform, read_samples
-from actionzoo.training import evaluate
+from actionzoo.training import evaluate, recipes
+from actionzoo.training.people import figures_task
 from actionzoo.weights import save_checkpoint
 
 
 def score(model: Any, args: argparse.Namespace) -> dict[str, Any]:
     """The metrics that `actionzoo eval` prints for the data's test split."""
+    if args.data.startswith("figures:"):
+        cfg = dict(model.pretrained_cfg)
+        names = args.data.removeprefix("figures:")
+        task = figures_task(names, length=args.length, size=cfg["input_size"][-1], layout=cfg["joints"])
+        task.check(model)
+        task.configure(cfg, recipes["people"])
+        return task.score(model, DataLoader(task.dataset("test", train=False), 50), "cpu", progress=True).metrics
     samples = read_samples(args.data, args.root, args.label)
     dataset = ActionImages(samples.items["test"], eval_transform(model.pretrained_cfg))
     return evaluate(model, DataLoader(dataset, 64), progress=True).metrics
@@ -60,7 +68,8 @@ def main() -> None:
     parser.add_argument("--average", action="store_true", help="average the weights with those of --started-from")
     parser.add_argument("--score-only", action="store_true", help="print the scores and write nothing")
     parser.add_argument("--test-size", type=int, help="side of the pictures at inference in pixels; the run's if none")
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", required=True, help="as `actionzoo eval` takes it")
+    parser.add_argument("--length", type=int, default=20_000, help="ten times the test figures of each task")
     parser.add_argument("--root")
     parser.add_argument("--label")
     parser.add_argument("--description", required=True, help="what the data is")

@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+_LAYERS = ("layer1", "layer2", "layer3", "layer4")
+
+
 class AttentionImageStream(nn.Module):
     """Features of the attended image, joined by the pose net's maps on the way (body-part net, sections 3.2, 3.5).
 
@@ -16,7 +19,7 @@ class AttentionImageStream(nn.Module):
     transition (3x3 conv, batch normalisation, ReLU) returns to the layer's channels. The paper does not give the
     attention's kernel: 1x1 here, as it "adjusts the number of channels". Gradients reach the heat maps.
 
-    Parameters have the trunk's own names, so that an ImageNet state dict of it loads as it is.
+    `trunk` keeps the ResNet's own names, so that an ImageNet state dict loads into it as it is, but for the classifier.
     """
 
     def __init__(
@@ -44,17 +47,11 @@ class AttentionImageStream(nn.Module):
             trunk = resnet18(weights=None)
         self.joints = joints
         self.f_ch = tuple(f_ch)
-        self.conv1 = _part(trunk, "conv1")
-        self.bn1 = _part(trunk, "bn1")
-        self.act1 = _part(trunk, "relu", "act1")
-        self.maxpool = _part(trunk, "maxpool")
-        self.layer1 = _part(trunk, "layer1")
-        self.layer2 = _part(trunk, "layer2")
-        self.layer3 = _part(trunk, "layer3")
-        self.layer4 = _part(trunk, "layer4")
+        names = {name: (name,) for name in ("conv1", "bn1", "maxpool", *_LAYERS)} | {"act1": ("relu", "act1")}
+        self.trunk = nn.ModuleDict({name: _part(trunk, *choices) for name, choices in names.items()})
 
-        self.in_ch = _in_channels(self.conv1)
-        widths = [_out_channels(layer) for layer in self._layers()]
+        self.in_ch = _in_channels(self.trunk["conv1"])
+        widths = [_out_channels(layer) for layer in (self.trunk[name] for name in _LAYERS)]
         self.num_features = widths[-1]
         self.attention = _conv_bn_relu(joints, self.in_ch, 1)
         self.transitions = nn.ModuleList(
@@ -99,17 +96,15 @@ class AttentionImageStream(nn.Module):
         if len(features) != 4:
             raise ValueError(f"expected four feature maps, got {len(features)}")
         attended, attention = self.attend(image, heatmaps)
-        x = self.maxpool(self.act1(self.bn1(self.conv1(attended))))
-        for i, (layer, transition) in enumerate(zip(self._layers(), self.transitions, strict=True)):
-            x, extra = layer(x), features[i]
+        trunk = self.trunk
+        x = trunk["maxpool"](trunk["act1"](trunk["bn1"](trunk["conv1"](attended))))
+        for i, (name, transition) in enumerate(zip(_LAYERS, self.transitions, strict=True)):
+            x, extra = trunk[name](x), features[i]
             expected = (x.shape[0], self.f_ch[i], *x.shape[2:])
             if tuple(extra.shape) != expected:
                 raise ValueError(f"expected feature map {i + 1} of shape {expected}, got {tuple(extra.shape)}")
             x = transition(torch.cat([x, extra], 1))
         return x.mean((2, 3)), attention
-
-    def _layers(self) -> tuple[nn.Module, ...]:
-        return self.layer1, self.layer2, self.layer3, self.layer4
 
 
 def _conv_bn_relu(in_ch: int, out_ch: int, kernel: int) -> nn.Sequential:

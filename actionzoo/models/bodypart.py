@@ -40,7 +40,6 @@ PARTS: dict[str | None, tuple[Joints, Joints]] = {
     "coco": ({"head": 0, "right": 10, "left": 9}, {"right": 8, "left": 7}),
 }
 """Top of the head (COCO: nose) and wrists, and elbows for wrists that are missing, by the order of the joints."""
-RESNET = ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
 
 class BodyPartOutput(NamedTuple):
@@ -88,22 +87,6 @@ def _default_parts(layout: str | None, parts: Joints | None, fallback: Joints | 
         )
     known = PARTS[layout]
     return known[0], known[1] if fallback is None else fallback
-
-
-class _AttentionStream(AttentionImageStream):
-    """The attention stream with its ResNet under one name, `trunk`, which ImageNet weights cover whole."""
-
-    def __init__(self, joints: int, f_ch: Sequence[int], trunk: nn.Module) -> None:
-        super().__init__(joints, f_ch, trunk)
-        parts = {name: self.get_submodule(name) for name in RESNET}
-        for name in RESNET:
-            delattr(self, name)
-        self.trunk = nn.ModuleDict(parts)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in RESNET and "trunk" in self.__dict__["_modules"]:
-            return self.__dict__["_modules"]["trunk"][name]
-        return super().__getattr__(name)
 
 
 class BodyPartNet(HubMixin, nn.Module):
@@ -179,7 +162,7 @@ class BodyPartNet(HubMixin, nn.Module):
 
         widths: dict[str, int] = {"image": channels[-1]}
         if "attention" in self.streams:
-            self.attention = _AttentionStream(num_joints, channels, build_trunk())
+            self.attention = AttentionImageStream(num_joints, channels, build_trunk())
             widths["attention"] = self.attention.num_features
         if "part" in self.streams:
             parts, fallback = _default_parts(joints_layout(num_joints, joints), parts, fallback)
@@ -296,6 +279,31 @@ class BodyPartNet(HubMixin, nn.Module):
         logits = self.forward_head(torch.cat(list(out.features.values()), 1))
         stream_logits = {name: self.stream_heads[name](self.drop(x)) for name, x in out.features.items()}
         return BodyPartOutput(logits, out.heatmaps, stream_logits, out.crops, out.boxes, out.valid, out.attention)
+
+    def class_activation_map(self, base: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Where the image stream sees a class (Fig. 7; Zhou et al. 2016).
+
+        Args:
+            base: `(B, C, 2H, 2W)` as `forward` takes it.
+            classes: `(B,)` class indices; the image stream's own predictions if None.
+
+        Returns:
+            `(B, H/32, W/32)`: the lowest-resolution map weighted by the class's row of the stream's head. Its mean
+            plus the head's bias is the class's logit.
+
+        Raises:
+            ValueError: If there is no image stream, or no classes.
+        """
+        if "image" not in self.streams or not self.num_classes:
+            raise ValueError(
+                f"class activation needs the image stream and classes, got {self.streams}, {self.num_classes}"
+            )
+        check_images(base, "BodyPartNet", self.in_chans, 64)
+        features = self.backbone(F.avg_pool2d(base, 2))[-1]
+        head: Any = self.stream_heads["image"]
+        if classes is None:
+            classes = head(features.mean((2, 3))).argmax(1)
+        return torch.einsum("bchw,bc->bhw", features, head.weight[classes])
 
     @staticmethod
     def ensemble(output: BodyPartOutput, multi_label: bool = False) -> Tensor:

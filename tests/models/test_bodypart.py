@@ -253,7 +253,7 @@ def test_the_attention_streams_trunk_is_a_resnet_that_can_be_copied_and_run():
     assert set(model.attention.trunk.state_dict()) == names == set(model.part_backbone.state_dict())
     other = copy.deepcopy(model)
     other.attention.trunk["conv1"].weight.data.zero_()
-    assert model.attention.conv1.weight.any()
+    assert model.attention.trunk["conv1"].weight.any()
     with pytest.raises(AttributeError):
         _ = model.attention.layer5
 
@@ -306,3 +306,19 @@ def test_fewer_streams_load_what_they_have(published, monkeypatch):
         model = actionzoo.create("bodypart", pretrained=True, cache_dir=cache, streams=("part",), strict=False)
     assert torch.equal(model.part_backbone.conv1.weight, resnet["conv1.weight"])
     assert model.load_report.random == ("pose", "stream_heads", "head")
+
+
+def test_class_activation_map_averages_to_the_image_streams_logit():
+    model = actionzoo.create("bodypart_tiny").eval()
+    base = torch.randn(2, 3, 192, 192)
+    classes = torch.tensor([3, 5])
+    with torch.no_grad():
+        maps = model.class_activation_map(base, classes)
+        logits = model(base).stream_logits["image"]
+        best = model.class_activation_map(base)
+        assert torch.equal(best, model.class_activation_map(base, logits.argmax(1)))
+    assert maps.shape == (2, 3, 3)
+    expected = logits[[0, 1], classes] - model.stream_heads["image"].bias[classes]
+    torch.testing.assert_close(maps.mean((1, 2)), expected)
+    with pytest.raises(ValueError, match="needs the image stream"):
+        actionzoo.create("bodypart_tiny", streams=("part",)).class_activation_map(base)

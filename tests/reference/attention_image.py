@@ -8,17 +8,17 @@ def attention_image(image, heatmaps, features, state, train):
     """Feature vector `(B, N)`, attention and attended image for a trunk of basic blocks."""
     attention = upsample(conv_bn_relu(heatmaps, state, "attention", train), image.shape[2:])
     attended = image + image * attention
-    x = F.conv2d(attended, state["conv1.weight"], stride=2, padding=3)
-    x = F.max_pool2d(F.relu(norm(x, state, "bn1", train)), 3, stride=2, padding=1)
+    x = F.conv2d(attended, state["trunk.conv1.weight"], stride=2, padding=3)
+    x = F.max_pool2d(F.relu(norm(x, state, "trunk.bn1", train)), 3, stride=2, padding=1)
     for i, extra in enumerate(features):
-        for block in range(count(state, f"layer{i + 1}.")):
-            x = basic_block(x, state, f"layer{i + 1}.{block}", train, stride=2 if i and not block else 1)
+        for block in range(count(state, f"trunk.layer{i + 1}.")):
+            x = basic_block(x, state, f"trunk.layer{i + 1}.{block}", train, stride=2 if i and not block else 1)
         x = conv_bn_relu(torch.cat([x, extra], 1), state, f"transitions.{i}", train)
     return x.sum((2, 3)) / (x.shape[2] * x.shape[3]), attention, attended
 
 
 def count(state, prefix):
-    return len({name.split(".")[1] for name in state if name.startswith(prefix)})
+    return len({name.split(".")[2] for name in state if name.startswith(prefix)})
 
 
 def basic_block(x, state, name, train, stride):

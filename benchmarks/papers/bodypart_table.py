@@ -1,0 +1,113 @@
+"""Results of the body-part network on held-out acting figures, over several seeds (the paper's Tables 2 and 3).
+
+    actionzoo train --model bodypart_tiny --data figures:pose+fine_grained --amp bf16 --seed 0 --output runs/bodypart_0
+    ... (seeds 1 and 2)
+    python benchmarks/papers/bodypart_table.py runs/bodypart_0 runs/bodypart_1 runs/bodypart_2
+
+Every run is scored on the same test figures, which no run has seen. `--write PAGE.md` puts the tables between the
+page's markers `<!-- results:begin -->` and `<!-- results:end -->`; `--json FILE` keeps the figures.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+import actionzoo
+from actionzoo._checkpoint import atomic_path
+from actionzoo.training import recipes
+from actionzoo.training.people import figures_task
+
+DATA = "pose+fine_grained"
+PAPER_MAP = {"image": 85.57, "attention": 85.38, "part": 84.27, "concat": 91.76, "ensemble": 91.91}
+"""Table 3, Stanford 40 Actions."""
+HEADS = {
+    "image": "image stream",
+    "attention": "attention stream",
+    "part": "part stream",
+    "concat": "concat head",
+    "ensemble": "ensemble of image, part and concat",
+}
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def score(run: str, length: int) -> dict[str, Any]:
+    """Metrics of one run on the test figures, a tenth of `length` of each task."""
+    model: Any = actionzoo.create(f"local-dir:{run}")
+    cfg = dict(model.pretrained_cfg)
+    task = figures_task(DATA, length=length, size=cfg["input_size"][-1], layout=cfg["joints"])
+    task.check(model)
+    task.configure(cfg, recipes["people"])
+    found = task.score(model, DataLoader(task.dataset("test", train=False), 50), "cpu", progress=True).metrics
+    found["train_seconds"] = cfg["metrics"]["train_seconds"]
+    return found
+
+
+def heads_of(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Top-1 and mAP of every head."""
+    concat = {key: metrics[key] for key in ("top1", "map")}
+    return {**metrics["streams"], "concat": concat, "ensemble": metrics["ensemble"]}
+
+
+def spread(values: list[float]) -> str:
+    """Mean and range."""
+    return f"{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def tables(runs: list[dict[str, Any]]) -> str:
+    """Markdown of both tables."""
+    seeds, by_head = len(runs), [heads_of(run) for run in runs]
+    lines = [
+        f"| action, {runs[0]['actions']} test figures, {seeds} seeds | mAP | top-1 | mAP in the paper |",
+        "|---|---|---|---|",
+    ]
+    for name, title in HEADS.items():
+        found = [[heads[name][key] for heads in by_head] for key in ("map", "top1")]
+        lines.append(f"| {title} | {spread(found[0])} | {spread(found[1])} | {PAPER_MAP[name]} |")
+    groups = list(runs[0]["pckh_groups"])
+    lines += [
+        "",
+        f"| PCKh@0.5, {runs[0]['posed']} test figures | {' | '.join(groups)} |",
+        "|---|" + "---|" * len(groups),
+    ]
+    cells = [spread([run["pckh_groups"][name] for run in runs]) for name in groups]
+    lines.append(f"| `bodypart_tiny` | {' | '.join(cells)} |")
+    minutes = [run["train_seconds"] / 60 for run in runs]
+    best = [heads["concat"]["map"] - max(heads[name]["map"] for name in runs[0]["streams"]) for heads in by_head]
+    lines += ["", "All in percent, mean and range over the seeds. "
+              f"The concat head's mAP over the best single stream's: {spread(best)} points. "
+              f"Training took {spread(minutes)} minutes a seed on one core of an AMD EPYC."]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Score the runs and print, keep or insert the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="folders that `actionzoo train` wrote, one a seed")
+    parser.add_argument("--length", type=int, default=20_000, help="ten times the test figures of each task")
+    parser.add_argument("--json", type=Path, help="file to keep the figures in, used instead of scoring if it exists")
+    parser.add_argument("--write", type=Path, help="markdown page to insert the tables in")
+    args = parser.parse_args()
+    if args.json and args.json.exists():
+        runs = json.loads(args.json.read_text())
+    else:
+        runs = [score(run, args.length) for run in args.runs]
+        if args.json:
+            with atomic_path(args.json) as temporary:
+                temporary.write_text(json.dumps(runs, indent=1) + "\n")
+    text = tables(runs)
+    print(text)
+    if args.write:
+        page = args.write.read_text(encoding="utf-8")
+        if page.count(BEGIN) != 1 or page.count(END) != 1:
+            raise SystemExit(f"{args.write} lacks the markers {BEGIN} and {END}")
+        head, tail = page.split(BEGIN)[0], page.split(END)[1]
+        with atomic_path(args.write) as temporary:
+            temporary.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
