@@ -4,6 +4,7 @@ from .attention_image import AttentionImageStream as AttentionImageStream
 from .attention_mixture import WeightedAttentionMixture as WeightedAttentionMixture
 from .attention_mixture import mixture_weights as mixture_weights
 from .crop_resize import crop_resize as crop_resize
+from .feature_map_vit import FeatureMapViT as FeatureMapViT
 from .heatmaps import COCO_FLIP_PAIRS as COCO_FLIP_PAIRS
 from .heatmaps import COCO_JOINTS as COCO_JOINTS
 from .heatmaps import MPII_FLIP_PAIRS as MPII_FLIP_PAIRS
@@ -30,6 +31,7 @@ __all__ = [
     "MPII_JOINTS",
     "MPII_PARTS",
     "AttentionImageStream",
+    "FeatureMapViT",
     "PartCropper",
     "RegionFocusedGenerator",
     "SerializedAttention",
