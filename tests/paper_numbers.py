@@ -6,6 +6,7 @@
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -65,7 +66,8 @@ def _gap(key: str, place: str, quantity: str, value: float, cells: str) -> Paper
     return PaperNumber(key, "prfnet", place, "Proposed", quantity, value, "points", "checked", how, 1e-6)
 
 
-def _prfnet(
+def _row(
+    paper: str,
     key: str,
     place: str,
     row: str,
@@ -76,10 +78,12 @@ def _prfnet(
     how: str,
     tolerance: float = 1e-9,
 ) -> PaperNumber:
-    return PaperNumber(key, "prfnet", place, row, quantity, value, unit, status, how, tolerance)
+    return PaperNumber(key, paper, place, row, quantity, value, unit, status, how, tolerance)
 
 
-NUMBERS: tuple[PaperNumber, ...] = (
+_prfnet, _bodypart = partial(_row, "prfnet"), partial(_row, "bodypart")
+
+_PRFNET = (
     _prfnet("size", "Table 4", "Proposed", "“Parameter (Mb)”: bytes of the state dict / 10⁶, K = 24", 198.4, "MB",
             "checked", "bytes that `torch.save(state_dict)` writes", 0.3),
     _prfnet("parameters", "Table 4", "Proposed", "float32 values in 198.4 MB", 49.6e6, "",
@@ -133,7 +137,72 @@ NUMBERS: tuple[PaperNumber, ...] = (
             "not asserted", "no k/480 rounds to either, so neither is the count of a single run"),
     _prfnet("runtime", "Table 4", "Proposed", "runtime", 5.6, "ms",
             "not asserted", "depends on the GPU, the batch and the software"),
-)
+)  # fmt: skip
+
+_COLUMNS = "Head, Shoulder, Elbow, Wrist, Hip, Knee, Ankle, Mean"
+_TABLE2_POSE = {
+    "bp_pckh_w32": ("pose_hrnet_w32", (97.1, 95.9, 90.3, 86.4, 89.1, 87.1, 83.3, 90.3)),
+    "bp_pckh_aug90": ("pose_hrnet_w32_aug90", (97.3, 96.1, 90.9, 86.2, 89.2, 87.0, 82.8, 90.4)),
+    "bp_pckh": ("proposed_method", (96.7, 95.4, 88.7, 83.3, 87.5, 84.4, 79.4, 88.5)),
+}
+_STREAMS = "image, attention, part"
+_BODYPART = (
+    _bodypart("bp_parameters", "section 3.5", "K = 40", "parameters (not printed)", 56_549_798, "",
+              "derived", "`create(\"bodypart\")`, and by hand from Table 1's layers and HRNet-W32"),
+    _bodypart("bp_parameters_26", "section 3.5", "K = 26", "parameters (not printed)", 56_485_230, "",
+              "derived", "`create(\"bodypart\", num_classes=26)`, and by hand likewise"),
+    _bodypart("bp_macs", "section 4.1", "256x256 input, 512x512 base, K = 40",
+              "multiply-accumulates of one inference (not printed)", 20.707, "G",
+              "derived", "`count_macs(model, x, ops=\"all\")`", 0.0005),
+    _bodypart("bp_input", "section 4.1", "images", "input, crop base, part crops", (256, 512, 256), "pixels",
+              "checked", "`input_size` and `base_scale` of the model, and its crops"),
+    _bodypart("bp_shapes", "section 3.1", "HRNet-W32, 256x256", "F₁, F₂, F₃, F₄ as CxHxW",
+              (32, 64, 64, 64, 32, 32, 128, 16, 16, 256, 8, 8), "", "derived", "the trunk's maps on the meta device"),
+    _bodypart("bp_heatmap_shapes", "sections 3.1 and 4.2.1", "16 joints", "heat maps as CxHxW", (16, 64, 64), "",
+              "derived", "the output's heat maps on the meta device"),
+    _bodypart("bp_features", "Table 1", "ResNet-18", "f_img, f_att, f_part, and all of them",
+              (256, 512, 1536, 2304), "", "derived", "`stream_features` and the concat head's weights"),
+    _bodypart("bp_classes", "section 4.2.2", "Stanford 40 Actions", "classes", 40, "",
+              "checked", "rows of every head of `create(\"bodypart\")`"),
+    _bodypart("bp_eq2", "Eq. 2", "joints from (0, 0) to (300, 400)", "l, side of the patch", (125, 250), "pixels",
+              "derived", "`part_boxes`"),
+    _bodypart("bp_lambda", "section 4.1", "λ", "weight of the action loss", 0.00075, "",
+              "checked", "`MultitaskAwareLoss()` and `recipes[\"bodypart\"]`"),
+    _bodypart("bp_recipe", "section 4.1", "Adam", "lr, batch, epochs, drops by 0.1 after",
+              (1e-5, 16, 210, 170, 200), "", "checked", "`recipes[\"bodypart\"]`"),
+    _bodypart("bp_augment", "section 4.1", "augmentation", "rotation of MPII and of Stanford 40, scale",
+              (90, 10, 0.25), "", "checked", "`recipes[\"bodypart\"]`"),
+    _bodypart("bp_mpii", "section 4.2.1", "MPII", "people: 28,821 for training + 11,701 for testing", 40_522, "people",
+              "checked", "arithmetic"),
+    _bodypart("bp_vcoco", "section 4.2.3", "V-COCO", "images: 2533 + 2867 + 4946", 10_346, "images",
+              "checked", "arithmetic"),
+    *(_bodypart(key, "Table 2", row, _COLUMNS, value, "%", "cell", _NEEDS_DATA)
+      for key, (row, value) in _TABLE2_POSE.items()),
+    _bodypart("bp_pckh_drops", "Table 2", "proposed_method", f"points below pose_hrnet_w32_aug90: {_COLUMNS}",
+              (0.6, 0.7, 2.2, 2.9, 1.7, 2.6, 3.4, 1.9), "points", "derived",
+              "recomputed from the cells; every column drops, the Mean by 90.4 - 88.5", 1e-6),
+    _bodypart("bp_table3", "Table 3", f"{_STREAMS}, concat, ensemble", "Stanford 40 mAP",
+              (85.57, 85.38, 84.27, 91.76, 91.91), "%", "checked",
+              "every stream is below the concat head, that below the ensemble; the last is Table 4's"),
+    _bodypart("bp_table4", "Table 4", "seven other methods, proposed", "Stanford 40 mAP",
+              (75.4, 77.8, 80.6, 81.2, 82.6, 89.3, 91.2, 91.91), "%", "checked",
+              "rising; the last is Table 3's"),
+    _bodypart("bp_table5", "Table 5", f"{_STREAMS}, ensemble", "V-COCO mAP", (64.59, 66.30, 62.50, 72.36), "%",
+              "checked", "every stream is below the ensemble, which is Table 6's Proposed"),
+    _bodypart("bp_table6", "Table 6", "Baseline 1, Baseline 2, proposed", "V-COCO mAP", (68.08, 69.15, 72.36), "%",
+              "checked", "rising with every stream; the last is Table 5's"),
+    _bodypart("bp_vcoco_people", "section 4.2.3", "V-COCO", "people: 3932 + 4499 + 7768", 16_119, "people",
+              "not asserted", "the three splits sum to 16,199"),
+    _bodypart("bp_baseline", "section 4.5", "“Baseline 1”, with the part stream", "V-COCO mAP", 69.15, "%",
+              "not asserted", "Table 6 gives 68.08 to Baseline 1, without the part stream; 69.15 is Baseline 2's"),
+    _bodypart("bp_stride", "section 3.5", "attention stream", "stride of the first block in each layer", 2, "",
+              "not asserted", "Layer 1 must have stride 1: F₁ is 64x64, and with stride 2 its output would be 32x32"),
+    _bodypart("bp_mean", "Table 2", "Mean of the three rows", "PCKh@0.5 in percent", (90.3, 90.4, 88.5), "",
+              "not asserted", "weighted by how often a joint is visible, which is not printed; were all visible "
+              "alike, the columns would give at most 90.09, 90.12 and 88.15, as `pckh_groups` does"),
+)  # fmt: skip
+
+NUMBERS: tuple[PaperNumber, ...] = (*_PRFNET, *_BODYPART)
 
 
 def number(key: str) -> PaperNumber:
@@ -141,11 +210,17 @@ def number(key: str) -> PaperNumber:
     return next(row for row in NUMBERS if row.key == key)
 
 
+def _spell_one(v: float, unit: str) -> str:
+    if isinstance(v, int) and v >= 10_000:
+        return f"{v:,}"
+    return f"{v / 1e6:g} M" if v >= 1e6 else f"{v:.2f}" if unit == "%" else f"{v:.4g}"
+
+
 def _spell(row: PaperNumber) -> str:
     values = row.value if isinstance(row.value, tuple) else (row.value,)
-    if row.key == "shapes":
-        return ", ".join("x".join(f"{v:g}" for v in values[i : i + 3]) for i in (0, 3, 6))
-    words = [f"{v / 1e6:g} M" if v >= 1e6 else f"{v:.2f}" if row.unit == "%" else f"{v:.4g}" for v in values]
+    if row.key.endswith("shapes"):
+        return ", ".join("x".join(f"{v:g}" for v in values[i : i + 3]) for i in range(0, len(values), 3))
+    words = [_spell_one(v, row.unit) for v in values]
     return " ".join([", ".join(words), row.unit]).strip()
 
 

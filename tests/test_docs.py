@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import actionzoo
-from actionzoo.cli import DEFAULT_PICTURE, _parser
+from actionzoo.cli import DEFAULT_PICTURE, build_parser
 from actionzoo.profile import count_macs
 
 ROOT = Path(__file__).parents[1]
@@ -17,7 +17,6 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
 
 
 def name(page):
@@ -75,7 +74,7 @@ COMMANDS = [
 def test_commands_parse(line):
     program, *arguments = shlex.split(line)
     assert program == "actionzoo"
-    _parser().parse_args(arguments)
+    build_parser().parse_args(arguments)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -95,8 +94,10 @@ def test_readme_opens_with_the_two_commands():
 
 
 def table():
-    rows = re.findall(r"^\| `(\w+)`.*?\| (\d+) \| ([\d.]+) M \| ([\d.]+) G \| (.+?) \|$", README, re.MULTILINE)
-    return [(row[0], int(row[1]), row[2], row[3], row[4]) for row in rows]
+    rows = re.findall(r"^\| `(\w+)`.*?\| ([\dx]+) \| ([\d.]+) M \| ([\d.]+) G \| (.+?) \|$", README, re.MULTILINE)
+    # a side, or height x width
+    sizes = [[int(side) for side in row[1].split("x")] for row in rows]
+    return [(row[0], (size[0], size[-1]), *row[2:]) for row, size in zip(rows, sizes)]
 
 
 def test_model_table_lists_every_model():
@@ -106,8 +107,8 @@ def test_model_table_lists_every_model():
 @pytest.mark.parametrize(("model", "size", "parameters", "macs", "_"), table(), ids=[row[0] for row in table()])
 def test_model_table_has_the_right_sizes(model, size, parameters, macs, _):
     with torch.device("meta"):
-        network = actionzoo.create(model, num_classes=24)
-        image = torch.empty(1, 3, size, size)
+        network = actionzoo.create(model)
+        image = torch.empty(1, 3, *size)
     assert f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f}" == parameters
     assert f"{count_macs(network, image, ops='all') / 1e9:.2f}" == macs
 

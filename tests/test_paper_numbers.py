@@ -1,15 +1,18 @@
 """The papers' printed numbers against what this library builds, and the docs against the table of numbers."""
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm
 import torch
 
 import actionzoo
-from actionzoo.layers import mixture_weights
-from actionzoo.metrics import cohen_kappa
+from actionzoo.layers import AttentionImageStream, mixture_weights, part_boxes
+from actionzoo.losses import MultitaskAwareLoss
+from actionzoo.metrics import cohen_kappa, pckh_groups
 from actionzoo.profile import count_macs
 from actionzoo.training import progressive_step, recipes
 
@@ -150,6 +153,153 @@ def ablation_dar() -> list[float]:
     return [*sorted(number("ablation_dar").value)[:3], number("dar").value]
 
 
+HRNET_W32 = 29_305_536
+"""Parameters of HRNet-W32 with all four maps (`tests/models/test_bodypart.py` counts them by themselves)."""
+
+
+@functools.cache
+def bodypart(**options: Any) -> Any:
+    with torch.device("meta"):
+        return actionzoo.create("bodypart", **options)
+
+
+@functools.cache
+def bodypart_output() -> Any:
+    """Shapes of everything that the paper's network gives for one base image."""
+    return bodypart()(torch.empty(1, 3, 512, 512, device="meta"))
+
+
+def parameters_by_hand(classes: int, joints: int = 16) -> int:
+    """Parameters of HRNet-W32, and of the layers that section 3.1 and Table 1 add to it."""
+
+    def conv(kernel: int, inputs: int, outputs: int) -> int:
+        return kernel * kernel * inputs * outputs + 2 * outputs  # no bias; scale and shift of the normalisation
+
+    f_ch, widths = (32, 64, 128, 256), (64, 128, 256, 512)
+    resnet = conv(7, 3, 64)
+    for before, width in zip((64, *widths), widths):
+        resnet += conv(3, before, width) + 3 * conv(3, width, width)
+        resnet += conv(1, before, width) if before != width else 0  # the shortcut that changes channels
+    transitions = sum(conv(3, width + extra, width) for width, extra in zip(widths, f_ch))
+    pose, attention = 9 * f_ch[0] * joints + joints, conv(1, joints, 3)
+    # the three streams' own features, and all of them together
+    heads = sum((features + 1) * classes for features in (256, 512, 3 * 512, 256 + 512 + 3 * 512))
+    return HRNET_W32 + pose + attention + 2 * resnet + transitions + heads
+
+
+@checks("bp_parameters")
+def bodypart_parameters(classes: int = 40) -> int:
+    count = sum(parameter.numel() for parameter in bodypart(num_classes=classes).parameters())
+    assert count == parameters_by_hand(classes)
+    return count
+
+
+CHECKS["bp_parameters_26"] = lambda: bodypart_parameters(26)
+
+
+@checks("bp_macs")
+def bodypart_giga_macs() -> float:
+    return count_macs(bodypart(), torch.empty(1, 3, 512, 512, device="meta"), ops="all") / 1e9
+
+
+@checks("bp_input")
+def bodypart_input() -> list[int]:
+    model = bodypart()
+    base = model.pretrained_cfg["input_size"][-1]
+    crops = bodypart_output().crops
+    assert crops.shape[3] == crops.shape[4]
+    return [base // model.pretrained_cfg["base_scale"], base, crops.shape[-1]]
+
+
+@checks("bp_shapes")
+def bodypart_shapes() -> list[int]:
+    maps = bodypart().backbone(torch.empty(1, 3, 256, 256, device="meta"))
+    return [n for x in maps for n in x.shape[1:]]
+
+
+@checks("bp_heatmap_shapes")
+def bodypart_heatmap_shapes() -> list[int]:
+    return list(bodypart_output().heatmaps.shape[1:])
+
+
+@checks("bp_features")
+def bodypart_features() -> list[int]:
+    model = bodypart()
+    return [*(model.stream_features[name] for name in ("image", "attention", "part")), model.head.in_features]
+
+
+@checks("bp_classes")
+def bodypart_classes() -> int:
+    output = bodypart_output()
+    rows = {logits.shape[1] for logits in (output.logits, *output.stream_logits.values())}
+    assert len(output.stream_logits) == 3
+    (classes,) = rows
+    return classes
+
+
+@checks("bp_eq2")
+def equation_2() -> list[float]:
+    joints = torch.zeros(1, 16, 3)
+    joints[0, 0] = torch.tensor([0.0, 0.0, 1.0])
+    joints[0, 9] = torch.tensor([300.0, 400.0, 1.0])
+    x1, y1, x2, y2 = part_boxes(joints, (512, 512))[0][0, 0].tolist()
+    assert x2 - x1 == y2 - y1
+    return [300 - x1, x2 - x1]
+
+
+@checks("bp_lambda")
+def bodypart_lambda() -> float:
+    assert MultitaskAwareLoss().lam == recipes["bodypart"].action_weight
+    return MultitaskAwareLoss().lam
+
+
+@checks("bp_recipe")
+def bodypart_recipe() -> list[float]:
+    r = recipes["bodypart"]
+    assert r.optimizer == "adam"
+    return [r.lr, r.batch_size, r.epochs, *r.milestones]
+
+
+@checks("bp_augment")
+def bodypart_augment() -> list[float]:
+    r = recipes["bodypart"]
+    return [r.pose_rotation, r.action_rotation, r.rescale]
+
+
+CHECKS["bp_mpii"] = lambda: 28_821 + 11_701
+CHECKS["bp_vcoco"] = lambda: 2533 + 2867 + 4946
+
+
+@checks("bp_pckh_drops")
+def pckh_drops() -> list[float]:
+    drops = [a - b for a, b in zip(number("bp_pckh_aug90").value, number("bp_pckh").value)]
+    assert min(drops) > 0
+    return drops
+
+
+@checks("bp_table3")
+def table_3() -> list[float]:
+    # printed from the best stream to the worst, then concat and ensemble
+    ranks = sorted(number("bp_table3").value)
+    return [*ranks[2::-1], ranks[3], number("bp_table4").value[-1]]
+
+
+@checks("bp_table4")
+def table_4() -> list[float]:
+    return [*sorted(number("bp_table4").value)[:7], number("bp_table3").value[-1]]
+
+
+@checks("bp_table5")
+def table_5() -> list[float]:
+    low, middle, high = sorted(number("bp_table5").value)[:3]
+    return [middle, high, low, number("bp_table6").value[-1]]
+
+
+@checks("bp_table6")
+def table_6() -> list[float]:
+    return [*sorted(number("bp_table6").value)[:2], number("bp_table5").value[-1]]
+
+
 @pytest.mark.parametrize("row", [r for r in NUMBERS if r.status in ("checked", "derived")], ids=lambda row: row.key)
 def test_number_is_reproduced(row):
     found = CHECKS[row.key]()
@@ -186,6 +336,47 @@ class TestWhatIsNotAsserted:
     def test_accuracies_are_no_counts(self, key, images):
         possible = {round(100 * k / images, 2) for k in range(images + 1)}
         assert possible.isdisjoint(number(key).value)
+
+    def test_people_of_vcoco(self):
+        assert 3932 + 4499 + 7768 == 16_199 != number("bp_vcoco_people").value
+
+    def test_baseline_1_is_baseline_2(self):
+        first, second, _ = number("bp_table6").value
+        assert (first, second) == (68.08, number("bp_baseline").value)
+
+    def test_layer_1_cannot_have_stride_2(self):
+        image, heatmaps = torch.empty(1, 3, 256, 256, device="meta"), torch.empty(1, 16, 64, 64, device="meta")
+        features = bodypart().backbone(image)
+        with torch.device("meta"):
+            resnet = timm.create_model("resnet18", num_classes=0)
+            AttentionImageStream(trunk=resnet)(image, heatmaps, features)
+            first = resnet.layer1[0]
+            first.conv1.stride = (number("bp_stride").value,) * 2
+            first.downsample = torch.nn.AvgPool2d(2)
+            with pytest.raises(ValueError, match=r"shape \(1, 32, 32, 32\), got \(1, 32, 64, 64\)"):
+                AttentionImageStream(trunk=resnet)(image, heatmaps, features)
+
+    @pytest.mark.parametrize(
+        ("key", "i", "most"), [("bp_pckh_w32", 0, 90.09), ("bp_pckh_aug90", 1, 90.12), ("bp_pckh", 2, 88.15)]
+    )
+    def test_means_of_table_2_weigh_joints_by_visibility(self, key, i, most):
+        # 1000 people, all of whose joints are visible; each is right in as many as the column says, the neck always
+        *columns, mean = number(key).value
+        right = torch.full((16,), 1000)
+        for joints, column in zip(((9,), (12, 13), (11, 14), (10, 15), (2, 3), (1, 4), (0, 5)), columns):
+            right[list(joints)] = round(10 * column)
+        wrong = torch.arange(1000)[:, None] >= right
+        pred = torch.stack([wrong * 9.0, wrong * 0.0], 2)
+        found = pckh_groups(pred, torch.zeros(1000, 16, 2), torch.ones(1000, 16), torch.ones(1000))
+        assert [round(100 * value, 2) for value in found.values()] == [*columns, most]
+        assert most < number("bp_mean").value[i] - 0.05 == mean - 0.05
+
+
+def test_bold_of_table_2():
+    """Bold is the best of every column."""
+    rows = [number(key).value for key in ("bp_pckh_w32", "bp_pckh_aug90", "bp_pckh")]
+    best = [column.index(max(column)) for column in zip(*rows)]
+    assert best == [1, 1, 1, 0, 1, 0, 0, 1]
 
 
 def test_ablation_rises_with_every_component():

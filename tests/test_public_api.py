@@ -119,6 +119,18 @@ def test_public_names_are_annotated(name):
         ("actionzoo.layers.WeightedAttentionMixture", "mode"),
         ("actionzoo.layers.mixture_weights", "losses mode"),
         ("actionzoo.layers.crop_resize", "images boxes index size"),
+        ("actionzoo.layers.PartCropper", "parts out"),
+        ("actionzoo.layers.part_boxes", "joints image_size parts"),
+        ("actionzoo.layers.AttentionImageStream", "joints f_ch trunk"),
+        ("actionzoo.layers.decode_heatmaps", "heatmaps quarter_shift"),
+        ("actionzoo.layers.encode_heatmaps", "joints size sigma"),
+        ("actionzoo.losses.MultitaskAwareLoss", "lam action reduce"),
+        ("actionzoo.losses.focal_loss", "logits targets gamma"),
+        ("actionzoo.losses.joints_mse", "pred target weight"),
+        ("actionzoo.metrics.pckh", "pred target visible head_size threshold"),
+        ("actionzoo.data.figures.ActingFigures", "task split length size seed"),
+        ("actionzoo.pipeline.pipeline", "model"),
+        ("actionzoo.training.fit", "model data recipe output"),
         ("actionzoo.training.progressive_step", "model images targets optimizer backward"),
         ("actionzoo.training.Recipe", ""),
         ("actionzoo.metrics.mean_average_precision", "scores targets"),
@@ -133,7 +145,8 @@ def test_promised_names_and_arguments(path, parameters):
 
 
 def test_promised_defaults():
-    from actionzoo import layers
+    from actionzoo import layers, losses, metrics
+    from actionzoo.data import figures
 
     def defaults(function):
         return {
@@ -146,6 +159,16 @@ def test_promised_defaults():
     assert defaults(layers.RegionFocusedGenerator) == {"kappa": 0.75, "center_offset": 0.5}
     assert defaults(layers.WeightedAttentionMixture) == {"mode": "mean"}
     assert defaults(layers.mixture_weights) == {"mode": "mean"}
+    assert defaults(layers.decode_heatmaps) == {"quarter_shift": False}
+    assert defaults(layers.encode_heatmaps) == {"sigma": 2.0}
+    cropper, stream = defaults(layers.PartCropper), defaults(layers.AttentionImageStream)
+    assert dict(layers.PartCropper().parts) == {"head": 9, "right": 10, "left": 15}
+    assert cropper["out"] == 256
+    assert (stream["joints"], tuple(stream["f_ch"]), stream["trunk"]) == (16, (32, 64, 128, 256), None)
+    loss = defaults(losses.MultitaskAwareLoss)
+    assert (loss["lam"], loss["action"], loss["reduce"]) == (0.00075, "focal", "batch")
+    assert defaults(metrics.pckh) == {"threshold": 0.5}
+    assert defaults(figures.ActingFigures)["seed"] == 0
 
 
 def test_recipes_are_recipes():

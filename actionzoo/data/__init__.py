@@ -1,16 +1,20 @@
 """Data on disk, its transforms and its labels."""
 
+from .figures import ActingFigures as ActingFigures
+from .figures import FigurePeople as FigurePeople
 from .folders import ActionImages as ActionImages
 from .folders import ActionSamples as ActionSamples
 from .folders import load_image as load_image
 from .folders import read_samples as read_samples
 from .keypoints import KeypointPeople as KeypointPeople
 from .keypoints import read_coco_keypoints as read_coco_keypoints
+from .keypoints import read_keypoints as read_keypoints
 from .keypoints import read_mpii as read_mpii
 from .labels import DAR_4 as DAR_4
 from .labels import PPMI_24 as PPMI_24
 from .labels import PPMI_24_TO_12 as PPMI_24_TO_12
 from .people import FolderPeople as FolderPeople
+from .people import PeopleSource as PeopleSource
 from .people import PersonExample as PersonExample
 from .top_down import PersonImages as PersonImages
 from .top_down import PersonInput as PersonInput
@@ -28,10 +32,13 @@ __all__ = [
     "DAR_4",
     "PPMI_24",
     "PPMI_24_TO_12",
+    "ActingFigures",
     "ActionImages",
     "ActionSamples",
+    "FigurePeople",
     "FolderPeople",
     "KeypointPeople",
+    "PeopleSource",
     "PersonExample",
     "PersonImages",
     "PersonInput",
@@ -45,6 +52,7 @@ __all__ = [
     "load_image",
     "mix",
     "read_coco_keypoints",
+    "read_keypoints",
     "read_mpii",
     "read_samples",
     "train_transform",

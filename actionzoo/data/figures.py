@@ -4,22 +4,22 @@ Figures are drawn from a jointed body in space, so that every joint, box, part s
 are free of any licence question, always the same for a seed, and fast enough to train on without being stored.
 """
 
-import functools
+import numbers
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ._figures.body import Pose as Pose
-from ._figures.drawing import PARTS as PARTS
-from ._figures.drawing import Drawn, coco_keypoints, draw_scene, mpii_joints
+from ._figures.body import turn
+from ._figures.drawing import draw_scene
+from ._figures.limbs import PARTS as PARTS
 from ._figures.scenes import TASKS, Scene, make_scene
 from ._figures.states import PART_STATES as PART_STATES
 from ._figures.states import part_group as part_group
 from ._figures.states import part_states
+from ._figures.truth import Drawn, coco_keypoints, mpii_joints
 from .people import PersonExample
 
 SPLITS = ("train", "val", "test")
@@ -35,8 +35,8 @@ class ActingFigures(Dataset):
     - `"fine_grained"`: one person; the pose is the same and a small prop at the mouth or in a hand decides
       (drinking or touching the face, playing a flute or holding it).
     - `"pose"`: one person in ten kinds of pose.
-    - `"motion"`: clips of one or two people that a single frame cannot tell apart (raise or lower, wave or hold,
-      walk towards each other or apart).
+    - `"motion"`: clips of one or two people that a single frame of unknown time cannot tell apart (raise or lower,
+      wave or hold, walk towards each other or apart).
     - `"crowd"`: clips of two to four people, each doing something else, whose ways cross.
     - `"parts"`: clips in which the states of body parts change from segment to segment.
     """
@@ -55,15 +55,16 @@ class ActingFigures(Dataset):
             frames: Frames T of a clip; tasks of still images take no notice of it.
 
         Raises:
-            ValueError: If the task or split is unknown, or a number is too small.
+            ValueError: If the task or split is unknown, or a number is not whole or too small.
         """
         if task not in TASKS:
             raise ValueError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}")
-        for name, value, least in (("length", length, 0), ("size", size, 16), ("seed", seed, 0), ("frames", frames, 1)):
-            if value < least:
-                raise ValueError(f"{name} is at least {least}, got {value}")
+        # below 24 pixels the clutter's lines cannot be told apart, and a scene would not be that of other sizes
+        for name, value, least in (("length", length, 0), ("size", size, 24), ("seed", seed, 0), ("frames", frames, 1)):
+            if not isinstance(value, numbers.Integral) or value < least:
+                raise ValueError(f"{name} is a whole number of at least {least}, got {value!r}")
         self.task, self.split, self.length, self.size, self.seed = task, split, length, size, seed
         self.frames = frames if TASKS[task].clip else 1
         self.classes = TASKS[task].classes
@@ -81,8 +82,17 @@ class ActingFigures(Dataset):
         )
 
     def label(self, i: int) -> int:
-        """Class of item `i` (of its first person), without drawing it; the classes take turns."""
-        return i % len(self.classes)
+        """Class that item `i` is made for, without drawing it; the classes take turns.
+
+        Raises:
+            IndexError: If there is no item `i`.
+        """
+        return self._number(i) % len(self.classes)
+
+    def _number(self, i: int) -> int:
+        if not -self.length <= i < self.length:
+            raise IndexError(f"{self!r} has no item {i}")
+        return i % self.length
 
     def draw(self, i: int) -> tuple[Scene, Drawn]:
         """Scene `i` and its pictures as Pillow images, with the truth as arrays.
@@ -90,9 +100,7 @@ class ActingFigures(Dataset):
         Raises:
             IndexError: If there is no item `i`.
         """
-        if not -self.length <= i < self.length:
-            raise IndexError(f"{self!r} has no item {i}")
-        i %= self.length
+        i = self._number(i)
         entropy = [self.seed, list(TASKS).index(self.task), SPLITS.index(self.split), i]
         rng = np.random.default_rng(entropy)
         scene = make_scene(self.task, self.label(i), rng, self.frames)
@@ -106,9 +114,10 @@ class ActingFigures(Dataset):
             image: `labels (P,)`; `boxes (P, 4)` xyxy in pixels, half-open, clipped to the picture;
             `joints (P, 16, 3)` in MPII's order and `keypoints (P, 17, 3)` in COCO's, each x, y and 2 for visible,
             1 for hidden, 0 for outside (then all 0); `part_boxes (P, 10, 4)` in the order of `PARTS`, all 0 where
-            outside; `part_states (P, 10)`, indices into `PART_STATES` of the part's group; `head_sizes (P,)`, the
-            length of the head segment in pixels, for PCKh; `label`, that of the first person. For a clip every
-            entry but the labels has a frame axis after P, and `track_ids (P,)` names the people.
+            outside; `part_states (P, 10)`, indices into `PART_STATES` of the part's group; `head_sizes (P,)`, from
+            thorax to crown in pixels, 0.18 of the body's height, for PCKh; `label`, the class that the item is made
+            for: one of the people's in `crowd`, elsewhere everybody's. For a clip every entry but the labels has a
+            frame axis after P, and `track_ids (P,)` names the people.
 
         Raises:
             IndexError: If there is no item `i`.
@@ -116,10 +125,9 @@ class ActingFigures(Dataset):
         scene, drawn = self.draw(i)
         pixels = torch.from_numpy(np.stack([np.asarray(frame) for frame in drawn.frames])).permute(3, 0, 1, 2)
         states = []
-        for actor, space in zip(scene.actors, drawn.space):
-            both = {"flute", "box"}
-            hands = {side for prop in actor.props for side in ((0, 1) if prop.kind in both else (prop.side,))}
-            states.append(part_states(space, tuple(sorted(hands))))
+        # what a body does is not changed by a camera that looks down on it
+        for actor, upright in zip(scene.actors, turn(drawn.space, np.asarray(-scene.pitch), (1, 2))):
+            states.append(part_states(upright, tuple(hand for prop in actor.props for hand in prop.hands)))
         truth = {
             "boxes": drawn.boxes,
             "joints": mpii_joints(drawn),
@@ -134,7 +142,7 @@ class ActingFigures(Dataset):
         else:
             target["track_ids"] = torch.arange(len(scene.actors))
         target["labels"] = torch.tensor([actor.label for actor in scene.actors])
-        target["label"] = self.label(i % self.length)
+        target["label"] = self.label(i)
         return pixels.contiguous(), target
 
 
@@ -157,7 +165,8 @@ class FigurePeople(Dataset):
             layout: Order of the joints: `"mpii"` (16) or `"coco"` (17).
             pose: Whether the joints are given; without, the set is one with action labels only.
             action: Whether the labels are given.
-            cache: Keep the pictures once they are drawn, in memory, `3 * size ** 2` bytes each.
+            cache: Keep the pictures once they are drawn, in memory, `3 * size ** 2` bytes each. Every worker process
+                keeps its own.
 
         Raises:
             ValueError: If the task shows clips, or the layout is unknown.
@@ -169,7 +178,7 @@ class FigurePeople(Dataset):
         if layout not in ("mpii", "coco"):
             raise ValueError(f"layout is 'mpii' or 'coco', got {layout!r}")
         self.figures, self.layout, self.pose, self.action = figures, layout, pose, action
-        self._get = functools.lru_cache(None)(self._example) if cache else self._example
+        self._kept: dict[int, PersonExample] | None = {} if cache else None
 
     def __len__(self) -> int:
         """Number of people."""
@@ -192,10 +201,12 @@ class FigurePeople(Dataset):
         Raises:
             IndexError: If there is no such person.
         """
-        return self._get(i)
+        if self._kept is None:
+            return self._example(i)
+        if i not in self._kept:
+            self._kept[i] = self._example(i)
+        return self._kept[i]
 
-
-def to_pictures(pixels: Tensor) -> list[Image.Image]:
-    """Frames of an image `(3, H, W)` or clip `(3, T, H, W)`, uint8, as Pillow images."""
-    clip = pixels[:, None] if pixels.ndim == 3 else pixels
-    return [Image.fromarray(frame) for frame in clip.permute(1, 2, 3, 0).numpy()]
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the pictures kept so far, which would have to travel to every worker."""
+        return {**self.__dict__, "_kept": None if self._kept is None else {}}

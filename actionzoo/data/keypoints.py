@@ -208,6 +208,41 @@ def _mpii_joints(record: dict[str, Any], index: int) -> Tensor:
     return torch.where(flags[:, None] > 0, torch.cat([xy - 1, torch.full((16, 1), 2.0)], 1), 0.0)
 
 
+def read_keypoints(annotations: str | Path, images: str | Path, *, layout: str = "mpii") -> KeypointPeople:
+    """Read a keypoint file of either kind: a list is HRNet's form of MPII (`read_mpii`), an object COCO's.
+
+    Args:
+        annotations: The JSON file.
+        images: The folder of its pictures.
+        layout: Order of the joints wanted: `"mpii"`, which both kinds can give, or `"coco"`.
+
+    Raises:
+        FileNotFoundError: If the file, the folder or a picture is not there.
+        ValueError: If the file is neither kind, the layout is unknown, or an MPII file is to give COCO's joints.
+    """
+    if layout not in ("mpii", "coco"):
+        raise ValueError(f"layout is 'mpii' or 'coco', got {layout!r}")
+    kind = _first_character(annotations)
+    if kind == "{":
+        return read_coco_keypoints(annotations, images, layout=layout)
+    if kind != "[":
+        raise ValueError(f"{annotations} is neither a list of people, as MPII's file is, nor an object, as COCO's is")
+    if layout != "mpii":
+        raise ValueError(f"{annotations} holds MPII's joints, of which those of COCO's order cannot be made")
+    return read_mpii(annotations, images)
+
+
+def _first_character(path: str | Path) -> str:
+    """The first one that is no white space: these files are too large to be parsed twice."""
+    try:
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            return next((line.lstrip()[0] for line in file if line.strip()), "")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such annotation file: {path}") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+
+
 def _unlabelled(count: int) -> tuple[Tensor, Tensor]:
     """Labels and head sizes of people that have neither."""
     return torch.full((count,), -1), torch.full((count,), float("nan"))
@@ -231,22 +266,3 @@ def _find(names: Sequence[str], folder: str | Path) -> list[Path]:
     if missing:
         raise FileNotFoundError(f"{folder} lacks {len(missing)} annotated pictures, such as {missing[0]}")
     return [folder / name for name in names]
-
-
-def read_keypoints(annotations: str | Path, images: str | Path, *, layout: str = "mpii") -> KeypointPeople:
-    """Read a keypoint file of either kind: a list is MPII's, an object COCO's.
-
-    Args:
-        annotations: JSON file.
-        images: Folder of its pictures.
-        layout: Order of the joints wanted: `"mpii"`, which both kinds can give, or `"coco"`.
-
-    Raises:
-        ValueError: If the file is neither kind, or an MPII file is to give COCO's joints.
-    """
-    content = _read_json(annotations)
-    if isinstance(content, dict):
-        return read_coco_keypoints(annotations, images, layout=layout)
-    if layout != "mpii":
-        raise ValueError(f"{annotations} holds MPII's joints, the model finds {layout!r}'s")
-    return read_mpii(annotations, images)

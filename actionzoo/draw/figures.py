@@ -51,9 +51,11 @@ def contact_sheet(
     """
     if columns < 1:
         raise ValueError(f"a sheet has at least one column, got {columns}")
-    first = data[0][0].ndim if len(data) else 3
     if items is None:
-        items = range(min(len(data), 4 if first == 4 else 4 * columns))
+        clips = len(data) > 0 and data[0][0].ndim == 4
+        items = range(min(len(data), 4 if clips else 4 * columns))
+    if len(items) == 0:
+        raise ValueError("a sheet has at least one item, got none; give a data set that is not empty, or some items")
     pictures, captions = [], []
     for item in items:
         pixels, target = data[item]

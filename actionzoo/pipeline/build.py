@@ -25,7 +25,7 @@ def pipeline(
         create_args: Further arguments of `create`, such as `weights=`.
 
     Returns:
-        A callable that takes pictures.
+        A callable that takes a picture or a list of them.
 
     Raises:
         ValueError: If the name is unknown, or arguments of `create` are given with a built model.
@@ -56,7 +56,7 @@ def whole_model(name: str, *, weights: Any = None, **create_args: Any) -> nn.Mod
     pointed = ":" in name or "." in name or weights is not None
     if not pointed and not any(entry.covers == "model" for entry in model_info(name).weights):
         raise RuntimeError(
-            f"no weights for the whole of {name!r} are published, so its labels would be random; "
+            f"no weights for the whole of {name!r} are published, so its labels or joints would be random; "
             f"models that have some: {', '.join(list_models(pretrained=True)) or 'none'}; or pass weights=PATH"
         )
     with warnings.catch_warnings():
@@ -65,5 +65,7 @@ def whole_model(name: str, *, weights: Any = None, **create_args: Any) -> nn.Mod
         model: Any = create(name, not pointed, weights=weights, **create_args)
     if model.load_report.random or model.load_report.reheaded:
         parts = dict.fromkeys((*model.load_report.random, *model.load_report.reheaded))
-        raise RuntimeError(f"the weights leave {', '.join(parts)} of {name!r} random, so its labels would be random")
+        raise RuntimeError(
+            f"the weights leave {', '.join(parts)} of {name!r} random, so its labels or joints would be random"
+        )
     return model

@@ -1,9 +1,10 @@
 """People in, joints and actions out: the body-part network and the pose nets on pictures."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias, cast, overload
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -13,7 +14,12 @@ from ..data.transforms import denormalize
 from ..draw import to_image
 from ..layers import decode_heatmaps
 from .image import Picture, open_picture
-from .result import ActionResult, Person
+from .result import ActionResult, Box, Person
+
+Boxes: TypeAlias = Tensor | Sequence[Sequence[float]]
+
+MARGIN = 1.25
+"""Side of the crop over that of a person's box, as in training."""
 
 
 class PeoplePipeline:
@@ -27,7 +33,7 @@ class PeoplePipeline:
             device: Where to run; where the model's parameters are if None.
 
         Raises:
-            ValueError: If the model has no `pretrained_cfg` or predicts no heat maps.
+            ValueError: If the model has no `pretrained_cfg`, predicts no heat maps, or has lost its classifiers.
         """
         cfg = getattr(model, "pretrained_cfg", None)
         if not cfg or not hasattr(model, "heatmap_stride"):
@@ -35,43 +41,59 @@ class PeoplePipeline:
         self.cfg: dict[str, Any] = dict(cfg)
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
         self.model: Any = model.to(self.device).eval()
-        count = getattr(model, "num_classes", 0) or 0
+        count = getattr(model, "num_classes", None)
+        if count == 0:
+            raise ValueError(f"{type(model).__name__} has no classifier; create it with num_classes=…")
         names = tuple(self.cfg.get("classes") or ())
-        self.classes = names if len(names) == count else tuple(f"class_{i}" for i in range(count))
+        self.classes = names if len(names) == (count or 0) else tuple(f"class_{i}" for i in range(count or 0))
         tag = self.cfg.get("tag")
         self.name = f"{self.cfg.get('architecture') or type(model).__name__}{f'.{tag}' if tag else ''}"
 
-    def _crop(self, padding: float) -> TopDown:
-        _, height, width = self.cfg["input_size"]
-        cells = height // self.model.heatmap_stride, width // self.model.heatmap_stride
-        return TopDown((height, width), cells, padding=padding, mean=self.cfg["mean"], std=self.cfg["std"])
-
-    @torch.inference_mode()
-    def __call__(self, picture: Picture, boxes: Tensor | Sequence[Sequence[float]] | None = None) -> ActionResult:
-        """Find the joints, and what the people do.
+    @overload
+    def __call__(self, pictures: Picture, boxes: Boxes | None = None) -> ActionResult: ...
+    @overload
+    def __call__(
+        self, pictures: list[Any] | tuple[Any, ...], boxes: Sequence[Boxes | None] | None = None
+    ) -> list[ActionResult]: ...
+    def __call__(
+        self, pictures: Picture | list[Any] | tuple[Any, ...], boxes: Any = None
+    ) -> ActionResult | list[ActionResult]:
+        """Find the joints, and what the people do, in one picture, or in a list of pictures one by one.
 
         Args:
-            picture: A file, a PIL image or a `(3, H, W)` uint8 tensor.
-            boxes: `(N, 4)` the people's boxes, xyxy in pixels; the whole picture as one person if None.
+            pictures: A file, a PIL image, a `(3, H, W)` uint8 tensor, or a list of them.
+            boxes: `(N, 4)` the people's boxes, xyxy in pixels; the whole picture as one person if None. For a list
+                of pictures a list of as many.
 
         Returns:
-            `people` in the order of the boxes, with keypoints and, for a body-part network, label, scores and part
-            boxes. The result's own scores, attention and crops are those of the first person.
+            One result, or a list of them, with `people` in the order of the boxes: keypoints and, for a body-part
+            network, label, scores and part boxes. A result's own scores, attention and crops are those of the
+            first person.
 
         Raises:
             FileNotFoundError: If there is no such file.
             RuntimeError: If a file cannot be read as a picture.
-            TypeError: If the picture is something else.
-            ValueError: If the boxes are none, or not `(N, 4)` with an area each.
+            TypeError: If a picture is something else.
+            ValueError: If the boxes are none, not `(N, 4)` with an area each, or not those of every picture.
         """
-        image, source = open_picture(picture)
-        padding = 1.25
+        if not isinstance(pictures, list | tuple):
+            return self._one(cast(Picture, pictures), boxes)
         if boxes is None:
-            boxes, padding = [(0.0, 0.0, float(image.width), float(image.height))], 1.0
-        people = torch.as_tensor(boxes, dtype=torch.float32)
+            boxes = [None] * len(pictures)
+        if len(boxes) != len(pictures):
+            raise ValueError(f"a list of pictures takes boxes for each; got {len(pictures)} and {len(boxes)}")
+        return [self._one(picture, of_picture) for picture, of_picture in zip(pictures, boxes)]
+
+    @torch.inference_mode()
+    def _one(self, picture: Picture, boxes: Boxes | None) -> ActionResult:
+        image, source = open_picture(picture)
+        # around the whole picture there is nothing to see
+        crop = self._crop(1.0 if boxes is None else MARGIN)
+        given = [(0, 0, image.width, image.height)] if boxes is None else boxes
+        people = torch.as_tensor(given, dtype=torch.float32)
         if people.ndim != 2 or people.shape[1] != 4 or len(people) == 0:
             raise ValueError(f"boxes of the people are (N, 4) xyxy with N at least 1, got {tuple(people.shape)}")
-        crop, unknown = self._crop(padding), torch.full((self.cfg["num_joints"], 3), -1.0)
+        unknown = torch.full((self.cfg["num_joints"], 3), -1.0)
         inputs = [crop(PersonExample(image, box, unknown, -1)) for box in people]
         batch = torch.stack([person.image for person in inputs]).to(self.device)
         back = invert_affine(torch.stack([person.matrix for person in inputs]).double())
@@ -79,50 +101,66 @@ class PeoplePipeline:
         heatmaps = output if isinstance(output, Tensor) else output.heatmaps
         joints = decode_heatmaps(heatmaps.float(), quarter_shift=True).cpu()
         joints[..., :2] = apply_affine(joints[..., :2].double() * self.model.heatmap_stride, back).float()
-        found = [Person(tuple(box.tolist()), None, None, _rows(k)) for box, k in zip(people, joints)]  # type: ignore[arg-type]
+        found = [Person(_box(box), keypoints=_rows(points)) for box, points in zip(people, joints)]
         if isinstance(output, Tensor):
             return ActionResult((), (), self.name, source, found, image=image)
         scores = self.model.ensemble(output).float().cpu()
         found = [self._act(person, p, output, i, back[i]) for i, (person, p) in enumerate(zip(found, scores))]
-        crops = self._looked_at(output, batch[0].cpu())
-        return ActionResult(self.classes, tuple(scores[0].tolist()), self.name, source, found, image=image, crops=crops)
+        height, width = batch.shape[2:]
+        return ActionResult(
+            self.classes,
+            tuple(scores[0].tolist()),
+            self.name,
+            source,
+            found,
+            attention=None if output.attention is None else output.attention[0].float().mean(0).cpu(),
+            field_of_view=_box(_to_picture(torch.tensor([[0, 0, width, height]]), back[0])[0]),
+            image=image,
+            crops=self._looked_at(output, batch[0].cpu()),
+        )
+
+    def _crop(self, margin: float) -> TopDown:
+        _, height, width = self.cfg["input_size"]
+        cells = height // self.model.heatmap_stride, width // self.model.heatmap_stride
+        return TopDown((height, width), cells, padding=margin, mean=self.cfg["mean"], std=self.cfg["std"])
 
     def _act(self, person: Person, scores: Tensor, output: Any, i: int, back: Tensor) -> Person:
         """A person with its action and part boxes."""
         best, parts = int(scores.argmax()), None
         if output.boxes is not None:
-            # corners of the crop's pixels, half a pixel before their centres
-            corners = output.boxes[i].cpu().double().reshape(-1, 2, 2) - 0.5
-            points = apply_affine(corners, back) + 0.5
-            ordered = torch.cat([points.amin(1), points.amax(1)], 1)
-            parts = {name: tuple(box.tolist()) for name, box in zip(self.model.cropper.parts, ordered)}
-        return Person(
-            person.box,
-            self.classes[best],
-            float(scores[best]),
-            person.keypoints,
-            scores=tuple(scores.tolist()),
-            parts=parts,  # type: ignore[arg-type]
-        )
+            boxes = _to_picture(output.boxes[i].cpu(), back)
+            parts = {name: _box(box) for name, box in zip(self.model.cropper.parts, boxes)}
+        label, score = self.classes[best], float(scores[best])
+        return Person(person.box, label, score, person.keypoints, scores=tuple(scores.tolist()), parts=parts)
 
     def _looked_at(self, output: Any, base: Tensor) -> dict[str, Image.Image]:
         """The attention image of Eq. 1 and the part crops of the first person."""
 
-        def colours(normalised: Tensor) -> Tensor:
-            return denormalize(normalised.float().cpu(), self.cfg)
-
+        mean, std = self.cfg["mean"], self.cfg["std"]
         looked = {}
         if output.attention is not None:
             attention = output.attention[0].float().cpu()
-            image = torch.nn.functional.avg_pool2d(base[None], 2)[0]
+            colours = denormalize(F.avg_pool2d(base[None], 2)[0], self.cfg)
             # the network multiplies normalised colours; shown is where, as brightness of the picture
             strength = attention.mean(0, keepdim=True)
             strength = strength / strength.amax().clamp(min=1e-6)
-            looked["attention"] = to_image(colours(image) * (0.35 + 0.65 * strength))
+            looked["attention"] = to_image(colours * (0.35 + 0.65 * strength), (0, 0, 0), (1, 1, 1))
         if output.crops is not None:
-            names = self.model.cropper.parts
-            looked |= {name: to_image(colours(crop)) for name, crop in zip(names, output.crops[0])}
+            crops = zip(self.model.cropper.parts, output.crops[0])
+            looked |= {name: to_image(crop.float(), mean, std) for name, crop in crops}
         return looked
+
+
+def _to_picture(boxes: Tensor, back: Tensor) -> Tensor:
+    """Boxes `(N, 4)` of a crop that is not turned -> of the picture; `back` leads from pixel to pixel."""
+    # corners of the crop's pixels, half a pixel before their centres
+    corners = boxes.double().reshape(-1, 2, 2) - 0.5
+    return (apply_affine(corners, back) + 0.5).flatten(1)
+
+
+def _box(box: Tensor) -> Box:
+    x1, y1, x2, y2 = box.tolist()
+    return (x1, y1, x2, y2)
 
 
 def _rows(joints: Tensor) -> list[tuple[float, float, float]]:

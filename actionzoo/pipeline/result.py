@@ -1,8 +1,9 @@
 """What a pipeline says of a picture."""
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
@@ -10,15 +11,19 @@ from torch import Tensor
 
 from .. import draw
 
+Box: TypeAlias = tuple[float, float, float, float]
+
 SKELETONS = {16: draw.MPII_SKELETON, 17: draw.COCO_SKELETON}
 """Joint orders by their number."""
+SEEN = 0.15
+"""Score from which a joint is drawn and counted."""
 
 
 @dataclass(frozen=True)
 class Person:
     """One person of a result; what a model does not give is None."""
 
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     """xyxy, pixels of the picture."""
     label: str | None = None
     score: float | None = None
@@ -27,8 +32,30 @@ class Person:
     track_id: int | None = None
     scores: tuple[float, ...] | None = None
     """Probability of every class."""
-    parts: dict[str, tuple[float, float, float, float]] | None = None
+    parts: dict[str, Box] | None = None
     """Boxes of the part crops by the part's name, xyxy in pixels of the picture."""
+
+    def top(self, classes: Sequence[str], k: int = 5) -> list[tuple[str, float]]:
+        """The `k` likeliest of `classes` (the result's) and their probabilities, likeliest first."""
+        return _top(classes, self.scores or (), k)
+
+    @property
+    def joints_seen(self) -> int:
+        """How many joints score high enough to be drawn."""
+        return sum(score >= SEEN for _, _, score in self.keypoints or ())
+
+    def to_dict(self, classes: Sequence[str] = (), k: int = 5) -> dict[str, Any]:
+        """Plain numbers and strings, for JSON: boxes and points to a hundredth of a pixel."""
+        points = None if self.keypoints is None else [[*_round((x, y)), round(s, 4)] for x, y, s in self.keypoints]
+        return {
+            "box": None if self.box is None else _round(self.box),
+            "label": self.label,
+            "score": None if self.score is None else round(self.score, 6),
+            "top": _named(self.top(classes, k)),
+            "keypoints": points,
+            "parts": None if self.parts is None else {name: _round(box) for name, box in self.parts.items()},
+            "track_id": self.track_id,
+        }
 
 
 @dataclass(frozen=True)
@@ -42,12 +69,14 @@ class ActionResult:
     source: str | None = None
     """File that the picture came from."""
     people: list[Person] = field(default_factory=list)
-    focus: tuple[tuple[float, float, float, float], ...] = ()
+    focus: tuple[Box, ...] = ()
     """PRF-Net's chain of focus boxes, xyxy in pixels of the picture, each inside the one before."""
     attention: Tensor | None = field(default=None, repr=False, compare=False)
-    """`(h, w)` attention over `field_of_view`, scores of Eq. 8 of PRF-Net's last stage on the whole image."""
-    field_of_view: tuple[float, float, float, float] | None = None
-    """xyxy, the part of the picture that the model saw."""
+    """`(h, w)` attention over `field_of_view`: scores of Eq. 8 of PRF-Net's last stage on the whole image, or the
+    body-part network's attention on the first person, mean over the colours of A in its Eq. 1."""
+    field_of_view: Box | None = None
+    """xyxy, the part of the picture that the model saw, of a body-part network the first person's crop; it may reach
+    beyond the picture."""
     image: Image.Image | None = field(default=None, repr=False, compare=False)
     crops: dict[str, Image.Image] = field(default_factory=dict, repr=False, compare=False)
     """What a body-part network looked at in the first person: the attention image and the part crops, by name."""
@@ -59,19 +88,25 @@ class ActionResult:
         Raises:
             RuntimeError: If the model gives joints and no action.
         """
-        if not self.classes:
-            raise RuntimeError(f"{self.model} finds joints, not actions; see .people")
-        return self.top(1)[0][0]
+        return self._best()[0]
 
     @property
     def score(self) -> float:
-        """Probability of `label`."""
-        return self.top(1)[0][1]
+        """Probability of `label`.
+
+        Raises:
+            RuntimeError: If the model gives joints and no action.
+        """
+        return self._best()[1]
+
+    def _best(self) -> tuple[str, float]:
+        if not self.classes:
+            raise RuntimeError(f"{self.model} finds joints, not actions; see .people")
+        return self.top(1)[0]
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The `k` likeliest classes and their probabilities, likeliest first."""
-        order = sorted(range(len(self.scores)), key=lambda i: -self.scores[i])
-        return [(self.classes[i], self.scores[i]) for i in order[:k]]
+        return _top(self.classes, self.scores, k)
 
     def to_dict(self, k: int = 5) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
@@ -80,9 +115,9 @@ class ActionResult:
             "model": self.model,
             "label": self.label if self.classes else None,
             "score": round(self.score, 6) if self.classes else None,
-            "top": [{"label": name, "score": round(score, 6)} for name, score in self.top(k)],
-            "people": [vars(person) for person in self.people],
-            "focus": [[round(v, 2) for v in box] for box in self.focus],
+            "top": _named(self.top(k)),
+            "people": [person.to_dict(self.classes, k) for person in self.people],
+            "focus": [_round(box) for box in self.focus],
             "size": list(self.image.size) if self.image is not None else None,
         }
 
@@ -93,18 +128,19 @@ class ActionResult:
     def draw(self, k: int = 5) -> Image.Image:
         """An annotated picture: score bars beside the photograph, people with their joints, and what the model saw.
 
-        For PRF-Net that is the chain of focus regions, for a body-part network the part crops of the first person.
+        For PRF-Net that is the chain of focus regions, for a body-part network the attention image and the part
+        crops of the first person, whose scores the bars are, too.
 
         Raises:
             RuntimeError: If the result holds no picture.
         """
         if self.image is None:
             raise RuntimeError("this result holds no picture to draw on")
-        picture = self._with_people()
-        panels = [picture]
+        panels = [self._with_people(self.image)]
+        several = len(self.people) > 1
         if self.classes:
             labels, scores = zip(*self.top(k))
-            panels = [draw.score_bars(picture, labels, scores, k=k)]
+            panels = [draw.score_bars(panels[0], labels, scores, "person 1" if several else None, k=k)]
         if self.focus:
             # the chain of pictures is about as wide as the panel above it
             width, (image_w, image_h) = panels[0].width, self.image.size
@@ -112,33 +148,48 @@ class ActionResult:
             panels.append(draw.focus_chain(self.image, torch.tensor(self.focus), height=height))
         if self.crops:
             side = max(64, panels[0].width // len(self.crops) - 12)
-            panels.append(draw.grid(list(self.crops.values()), len(self.crops), list(self.crops), cell=(side, side)))
+            names = [f"{name}, person 1" if several else name for name in self.crops]
+            panels.append(draw.grid(list(self.crops.values()), len(self.crops), names, cell=(side, side)))
         return draw.stack(panels, width=panels[0].width)
 
-    def _with_people(self) -> Image.Image:
-        """The picture with boxes, labels, part boxes and skeletons of the people."""
-        assert self.image is not None, "the caller checks"
-        picture = self.image
-        boxed = [person for person in self.people if person.box is not None]
+    def _with_people(self, picture: Image.Image) -> Image.Image:
+        """The picture with the people's boxes, their number and label where they are several, and skeletons."""
+        whole = (0.0, 0.0, float(picture.width), float(picture.height))
+        boxed = [(i, person) for i, person in enumerate(self.people, 1) if person.box not in (None, whole)]
         if boxed:
-            labels = [f"{p.label} {100 * (p.score or 0):.0f} %" if p.label else "" for p in boxed]
             several = len(self.people) > 1
-            picture = draw.boxes(picture, [p.box for p in boxed], labels if several and any(labels) else None)
+            labels = [f"{i} {p.label} {p.score or 0:.0%}" if p.label else str(i) for i, p in boxed]
+            picture = draw.boxes(picture, [p.box for _, p in boxed], labels if several else None)  # type: ignore[misc]
         for person in self.people:
             if person.keypoints:
-                skeleton = SKELETONS[len(person.keypoints)]
-                picture = draw.keypoints(picture, torch.tensor([person.keypoints]), skeleton, threshold=0.15)
+                count = len(person.keypoints)
+                unconnected = draw.Skeleton(tuple(f"joint_{i}" for i in range(count)), ())
+                skeleton = SKELETONS.get(count, unconnected)
+                picture = draw.keypoints(picture, torch.tensor([person.keypoints]), skeleton, threshold=SEEN)
         return picture
 
     def draw_attention(self) -> Image.Image:
-        """The photograph under a heat map of the model's attention.
+        """The photograph under a heat map of the model's attention, of a body-part network's on the first person.
 
         Raises:
             RuntimeError: If the model gives no attention or the result holds no picture.
         """
         if self.image is None or self.attention is None or self.field_of_view is None:
-            raise RuntimeError("this result holds no attention map; PRF-Net models give one")
+            raise RuntimeError("this result holds no attention map; PRF-Net and body-part models give one")
         left, top, right, bottom = (round(v) for v in self.field_of_view)
         canvas = self.image.copy()
         canvas.paste(draw.heat_map(self.image.crop((left, top, right, bottom)), self.attention), (left, top))
         return canvas
+
+
+def _top(classes: Sequence[str], scores: Sequence[float], k: int) -> list[tuple[str, float]]:
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    return [(classes[i], scores[i]) for i in order[:k]]
+
+
+def _named(top: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
+    return [{"label": name, "score": round(score, 6)} for name, score in top]
+
+
+def _round(values: Iterable[float]) -> list[float]:
+    return [round(v, 2) for v in values]

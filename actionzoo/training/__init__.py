@@ -2,10 +2,36 @@
 
 from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
+from .evaluate_people import PeopleEvaluation as PeopleEvaluation
+from .evaluate_people import evaluate_people as evaluate_people
 from .fit import fit as fit
+from .people import PeopleSplit as PeopleSplit
+from .people import PeopleTask as PeopleTask
+from .people import annotated_task as annotated_task
+from .people import figures_task as figures_task
 from .progressive import ProgressiveOutput as ProgressiveOutput
 from .progressive import progressive_step as progressive_step
 from .recipes import Recipe as Recipe
 from .recipes import recipes as recipes
+from .tasks import ImageTask as ImageTask
+from .tasks import StepTools as StepTools
+from .tasks import Task as Task
 
-__all__ = ["Evaluation", "ProgressiveOutput", "Recipe", "evaluate", "fit", "progressive_step", "recipes"]
+__all__ = [
+    "Evaluation",
+    "ImageTask",
+    "PeopleEvaluation",
+    "PeopleSplit",
+    "PeopleTask",
+    "ProgressiveOutput",
+    "Recipe",
+    "StepTools",
+    "Task",
+    "annotated_task",
+    "evaluate",
+    "evaluate_people",
+    "figures_task",
+    "fit",
+    "progressive_step",
+    "recipes",
+]

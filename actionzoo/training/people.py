@@ -1,8 +1,8 @@
 """Pose and action of people: the task that the body-part network and the pose nets are trained for."""
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,17 +13,18 @@ from torch.utils.data import DataLoader, Dataset
 from .._checkpoint import atomic_path
 from ..data.figures import ActingFigures, FigurePeople
 from ..data.folders import ActionSamples
+from ..data.keypoints import KeypointPeople
 from ..data.people import FolderPeople, PeopleSource
 from ..data.top_down import PersonImages, TopDown, mix
-from ..layers import decode_heatmaps, encode_heatmaps
-from ..layers.heatmaps import COCO_FLIP_PAIRS, MPII_FLIP_PAIRS
+from ..layers import encode_heatmaps
 from ..losses import MultitaskAwareLoss, joints_mse
-from ..metrics import mean_average_precision, pckh_groups, wilson_interval
-from .evaluate import Evaluation, write_report
+from ..models.pose_hrnet import flip_pairs_of
+from .evaluate import write_report
+from .evaluate_people import PeopleEvaluation, evaluate_people
 from .recipes import Recipe
 from .tasks import StepTools
 
-FLIP_PAIRS = {"mpii": MPII_FLIP_PAIRS, "coco": COCO_FLIP_PAIRS}
+NUM_JOINTS = {"mpii": 16, "coco": 17}
 
 
 class PeopleSplit(NamedTuple):
@@ -35,20 +36,11 @@ class PeopleSplit(NamedTuple):
     """Action sets, turned by `Recipe.action_rotation`."""
 
 
-@dataclass(frozen=True)
-class PeopleEvaluation:
-    """Scores of a pose and action network."""
-
-    actions: Evaluation | None
-    """Of the concat head, over the people with an action; None where there are none."""
-    metrics: dict[str, Any]
-    """`people`; `pckh` and `pckh_groups` in percent; `top1`, `map` of the concat head, `streams` and `ensemble`."""
-
-
 class PeopleTask:
     """Train pose and action on mixed sets with the multitask-aware loss (body-part net, sections 3.6 and 4.1).
 
-    A model that returns heat maps alone is trained on the poses alone.
+    A model that returns heat maps alone is trained on the poses alone. `Recipe.action_loss` says whether people have
+    one action each or several; multi-label sets come with `(K,)` labels, see `PersonExample`.
     """
 
     def __init__(self, splits: Mapping[str, PeopleSplit], classes: Sequence[str] = (), name: str = "people") -> None:
@@ -59,15 +51,24 @@ class PeopleTask:
             classes: Names of the actions; none for pose nets.
             name: The data in words, part of what a resumed run must have in common with the one it goes on with.
         """
-        self.sources, self.classes, self.name = dict(splits), tuple(classes), name
+        self.sources, self.name = dict(splits), name
+        self.actions = self.classes = tuple(classes)
         self.splits = tuple(splits)
         self.headline = "top1" if classes else "pckh"
 
     def configure(self, cfg: dict[str, Any], recipe: Recipe) -> None:
-        """Crop people to the model's input, joints to its heat maps."""
+        """Crop people to the model's input, joints to its heat maps.
+
+        Raises:
+            ValueError: If it is not known which joints of the model a mirror swaps.
+        """
         self.recipe, self.cfg = recipe, cfg
         if self.classes:
             cfg["classes"] = list(self.classes)
+            self.headline = "top1" if recipe.action_loss == "focal" else "map"
+        else:
+            self.headline = "pckh" if cfg.get("joints") == "mpii" else "pck"
+        self.flip_pairs = flip_pairs_of(cfg.get("joints"))
         self.loss = MultitaskAwareLoss(recipe.action_weight, recipe.action_loss)  # type: ignore[arg-type]
 
     def check(self, model: nn.Module) -> None:
@@ -79,10 +80,15 @@ class PeopleTask:
         if not hasattr(model, "heatmap_stride"):
             raise ValueError(f"{type(model).__name__} predicts no heat maps; people need a bodypart_* or pose_* model")
         count = getattr(model, "num_classes", None)
-        if count is None:
-            self.classes, self.headline = (), "pckh"
-        elif count != len(self.classes):
-            raise ValueError(f"the model has {count} classes, the data {len(self.classes)}; create it with as many")
+        # a pose net learns no actions
+        self.classes = () if count is None else self.actions
+        if count is not None and not self.actions:
+            raise ValueError(
+                f"the data has no actions, which a {type(model).__name__} learns besides poses; add action pictures, "
+                "or train a pose_* model"
+            )
+        if count is not None and count != len(self.actions):
+            raise ValueError(f"the model has {count} classes, the data {len(self.actions)}; create it with as many")
         self.stride: int = model.heatmap_stride  # type: ignore[assignment]
 
     def rename(self, classes: Sequence[str]) -> None:
@@ -102,29 +108,40 @@ class PeopleTask:
         return f"{len(self.classes)} actions; people of pose and action sets: {counts}"
 
     def identity(self) -> str:
-        """The data's name and how many people every source has."""
-        counts = {s: [[len(x) for x in kind] for kind in sources] for s, sources in self.sources.items()}
-        return f"{self.name} {json.dumps(counts)}"
+        """The data's name, and the files and annotations of every source, or how many people it has."""
+        found = {s: [[_identify(x) for x in kind] for kind in sources] for s, sources in self.sources.items()}
+        return f"{self.name} {json.dumps(found)}"
 
-    def _transform(self, rotation: float, train: bool) -> TopDown:
+    def _images(self, source: PeopleSource, rotation: float, train: bool) -> PersonImages:
+        """The people of a source, each cropped to the model's input."""
         recipe, (_, height, width) = self.recipe, self.cfg["input_size"]
         random = {"rotation": rotation, "scale": recipe.rescale}
         random |= {"hflip": recipe.hflip, "color_jitter": recipe.color_jitter}
-        return TopDown(
+        # around a picture that counts whole there is nothing to see, and a pipeline adds no margin to it either
+        margin = {"padding": 1.0} if isinstance(source, FolderPeople) and not source.boxes else {}
+        transform = TopDown(
             (height, width),
             (height // self.stride, width // self.stride),
-            flip_pairs=FLIP_PAIRS[self.cfg["joints"]],
+            flip_pairs=self.flip_pairs,
             mean=self.cfg["mean"],
             std=self.cfg["std"],
+            **margin,
             **(random if train else {}),
         )
+        return PersonImages(source, transform)
 
     def dataset(self, split: str, train: bool) -> Dataset:
-        """People of a split, cropped."""
+        """People of a split, cropped.
+
+        Raises:
+            ValueError: If there is no such split, or its sources do not go together (`mix`).
+        """
+        if split not in self.sources:
+            raise ValueError(f"the data has no {split} split; it has {', '.join(self.splits) or 'none'}")
         sources, recipe = self.sources[split], self.recipe
-        pose, action = (self._transform(angle, train) for angle in (recipe.pose_rotation, recipe.action_rotation))
-        sets = [PersonImages(source, pose) for source in sources.pose]
-        return mix([*sets, *(PersonImages(source, action) for source in sources.action)])
+        turned = [(source, recipe.pose_rotation) for source in sources.pose]
+        turned += [(source, recipe.action_rotation) for source in sources.action]
+        return mix([self._images(source, rotation, train) for source, rotation in turned])
 
     def step(self, tools: StepTools, batch: Sequence[Tensor]) -> Tensor:
         """Losses of pose and action and their weighted sum; of the pose alone for a pose net."""
@@ -145,14 +162,15 @@ class PeopleTask:
         self, model: nn.Module, loader: DataLoader, device: torch.device | str, progress: bool = False
     ) -> PeopleEvaluation:
         """PCKh, and accuracy and mAP of every head."""
-        return evaluate_people(model, loader, device=device, progress=progress, mpii=self.cfg["joints"] == "mpii")
+        return evaluate_people(model, loader, device=device, progress=progress)
 
     def report(self, score: PeopleEvaluation, output: Path) -> None:
-        """Curves of the concat head, or the joints' table for a pose net."""
+        """Curves of the concat head where it was scored, and the joints' table as `pose.json`."""
+        output.mkdir(parents=True, exist_ok=True)
         if score.actions is not None:
-            write_report(score.actions, self.classes, output)
+            write_report(score.actions, self.actions, output)
         with atomic_path(output / "pose.json") as temporary:
-            table = {key: score.metrics.get(key) for key in ("pckh", "pckh_groups")}
+            table = {key: score.metrics.get(key) for key in ("pck", "pckh", "pckh_groups")}
             temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
@@ -205,26 +223,32 @@ def figures_task(
 
 
 def annotated_task(
-    samples: ActionSamples | None = None, *, pose: Mapping[str, PeopleSource] | None = None, name: str = "people"
+    samples: ActionSamples | None = None,
+    *,
+    pose: Mapping[str, PeopleSource] | None = None,
+    layout: str = "mpii",
+    name: str = "people",
 ) -> PeopleTask:
     """Labelled action pictures and keypoint annotations as training data, as the paper mixes them.
 
     Args:
         samples: Action pictures by split; every picture counts whole.
-        pose: People with joints by split, as `read_mpii` and `read_coco_keypoints` give them.
+        pose: People with joints by split, as `read_keypoints` gives them.
+        layout: Order of their joints, `"mpii"` or `"coco"`.
         name: The data in words, see `PeopleTask`.
 
     Raises:
-        ValueError: If neither is given.
+        ValueError: If neither is given, or the layout is unknown.
     """
     if samples is None and not pose:
         raise ValueError("nothing to train on; give action pictures, people with joints, or both")
+    if layout not in NUM_JOINTS:
+        raise ValueError(f"layout is one of {', '.join(NUM_JOINTS)}, got {layout!r}")
     poses, items = dict(pose or {}), samples.items if samples is not None else {}
-    joints = next((len(source[0].joints) for source in poses.values() if len(source)), 16)
     splits = {
         split: PeopleSplit(
             pose=[poses[split]] if split in poses else [],
-            action=[FolderPeople(items[split], joints)] if split in items else [],
+            action=[FolderPeople(items[split], NUM_JOINTS[layout])] if split in items else [],
         )
         for split in ("train", "val", "test")
         if split in poses or split in items
@@ -232,88 +256,14 @@ def annotated_task(
     return PeopleTask(splits, samples.classes if samples is not None else (), name)
 
 
-@torch.no_grad()
-def evaluate_people(
-    model: Any,
-    loader: Iterable[Any],
-    *,
-    device: torch.device | str = "cpu",
-    progress: bool = False,
-    mpii: bool = True,
-) -> PeopleEvaluation:
-    """Score a pose net or a body-part network on batches of `PersonInput`.
-
-    Args:
-        model: Returns heat maps, or a `BodyPartOutput`; in eval mode meanwhile, as it was afterwards.
-        loader: Batches of cropped people.
-        device: Where to run; the model is moved there.
-        progress: Show a progress bar.
-        mpii: Whether the joints are MPII's 16, of which the groups of Table 2 are made.
-
-    Returns:
-        `pckh` at half the head's length with the quarter shift, over the people with a pose, and accuracy and mAP
-        of every stream, the concat head and the ensemble over those with an action (Tables 2 and 3), in percent.
-
-    Raises:
-        ValueError: If the loader is empty.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.to(device).eval()
-    if progress:
-        from tqdm import tqdm
-
-        loader = tqdm(loader, "scoring", leave=False)
-    joints, truth, heads, labels = [], [], [], []
-    scores: dict[str, list[Tensor]] = {}
-    try:
-        for batch in loader:
-            output = model(batch[0].to(device))
-            maps = output if isinstance(output, Tensor) else output.heatmaps
-            joints.append(decode_heatmaps(maps.float(), quarter_shift=True).cpu())
-            truth.append(batch[1])
-            labels.append(batch[2])
-            heads.append(batch[3])
-            if not isinstance(output, Tensor):
-                logits = {**output.stream_logits, "concat": output.logits}
-                found = {name: values.float().softmax(1) for name, values in logits.items()}
-                for name, values in {**found, "ensemble": model.ensemble(output)}.items():
-                    scores.setdefault(name, []).append(values.cpu())
-    finally:
-        for module, mode in modes:
-            module.training = mode
-    if not joints:
-        raise ValueError("there is nobody to score: the loader is empty")
-    metrics: dict[str, Any] = {"people": sum(map(len, joints))}
-    metrics |= _pose_metrics(torch.cat(joints), torch.cat(truth), torch.cat(heads), mpii)
-    if not scores:
-        return PeopleEvaluation(None, metrics)
-    targets = torch.cat(labels)
-    known = targets >= 0
-    if not known.any():
-        return PeopleEvaluation(None, metrics)
-    by_head = {name: torch.cat(values)[known] for name, values in scores.items()}
-    found = {name: _action_metrics(values, targets[known]) for name, values in by_head.items()}
-    metrics |= {"actions": int(known.sum()), **found.pop("concat")}
-    metrics["ensemble"], metrics["streams"] = found.pop("ensemble"), found
-    return PeopleEvaluation(Evaluation(by_head["concat"], targets[known], metrics), metrics)
-
-
-def _pose_metrics(pred: Tensor, truth: Tensor, heads: Tensor, mpii: bool) -> dict[str, Any]:
-    """PCKh@0.5 in percent over people with a pose and a head size, in all and by Table 2's groups."""
-    posed = (truth[:, :, 2] > 0).any(1) & heads.isfinite() & (heads > 0)
-    if not mpii or not posed.any():
-        return {}
-    truth, pred = truth[posed], pred[posed]
-    groups = pckh_groups(pred[..., :2], truth[..., :2], truth[..., 2] > 0, heads[posed])
-    groups = {name: round(100 * value, 2) for name, value in groups.items()}
-    return {"posed": int(posed.sum()), "pckh": groups["Mean"], "pckh_groups": groups}
-
-
-def _action_metrics(scores: Tensor, targets: Tensor) -> dict[str, Any]:
-    correct = int((scores.argmax(1) == targets).sum())
-    low, high = wilson_interval(correct, len(targets))
-    return {
-        "top1": round(100 * correct / len(targets), 2),
-        "top1_interval": [round(100 * low, 2), round(100 * high, 2)],
-        "map": round(100 * mean_average_precision(scores, targets), 2),
-    }
+def _identify(source: PeopleSource) -> int | str:
+    """What tells a source from another: its files and annotations as a hash, else its length."""
+    if isinstance(source, FolderPeople):
+        facts = [repr(source.items), repr({path: box.tolist() for path, box in source.boxes.items()})]
+    elif isinstance(source, KeypointPeople):
+        annotations = (source.boxes, source.joints, source.labels, source.head_sizes)
+        facts = [repr([str(path) for path in source.paths])]
+        facts += [hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest() for x in annotations]
+    else:
+        return len(source)
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()

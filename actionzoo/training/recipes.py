@@ -23,7 +23,8 @@ class Recipe:
     """Hyper-parameters of one training run. `recipe.override(epochs=10)` gives a changed copy.
 
     Lengths are pixels; `lr` is the peak learning rate; the schedule is a linear warm-up, then a cosine to zero or, with
-    `milestones`, steps. Fields that a task does not use it takes no notice of.
+    `milestones`, steps. A task takes no notice of fields that it has no use for: how people are cropped and turned
+    means nothing to a classifier of whole images, `scale` or `erase` nothing to a pose net.
     """
 
     source: str
@@ -90,11 +91,19 @@ class Recipe:
         for name in ("epochs", "batch_size", "repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"recipe field {name} is at least 1, got {getattr(self, name)}")
-        if any(type(epoch) is not int for epoch in self.milestones):
-            raise ValueError(f"recipe field milestones takes whole epochs, got {self.milestones!r}")
+        if any(type(epoch) is not int or epoch < 1 for epoch in self.milestones):
+            raise ValueError(f"recipe field milestones takes whole epochs from 1 up, got {self.milestones!r}")
         for name in ("hflip", "grayscale", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"recipe field {name} is a probability in [0, 1], got {getattr(self, name)}")
+        for name in ("lr", "warmup_epochs", "pose_rotation", "action_rotation", "action_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"recipe field {name} is at least 0, got {getattr(self, name)}")
+        if not 0 <= self.rescale < 1 or not self.sigma > 0:
+            raise ValueError(f"rescale lies in [0, 1) and sigma is above 0, got {self.rescale} and {self.sigma}")
+        for name, words in (("optimizer", ("sgd", "adam", "adamw")), ("action_loss", ("focal", "bce"))):
+            if getattr(self, name) not in words:
+                raise ValueError(f"recipe field {name} is one of {', '.join(words)}, got {getattr(self, name)!r}")
 
     def override(self, **changes: Any) -> "Recipe":
         """A copy with the given fields changed.

@@ -8,7 +8,15 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from actionzoo.data import FolderPeople, PersonImages, TopDown, mix, read_coco_keypoints, read_mpii
+from actionzoo.data import (
+    FolderPeople,
+    PersonImages,
+    TopDown,
+    mix,
+    read_coco_keypoints,
+    read_keypoints,
+    read_mpii,
+)
 from actionzoo.data.keypoints import MPII_FROM_COCO
 from actionzoo.data.top_down import crop_matrix
 from actionzoo.layers import COCO_JOINTS, MPII_JOINTS
@@ -262,3 +270,41 @@ class TestRealFiles:
         people = read_coco_keypoints(POSE / "mocap" / "annotations.json", POSE / "mocap" / "images", layout=None)
         assert people.joints.shape == (144, 18, 3)
         assert TopDown(64, 16)(people[0]).joints[:, 2].min() >= 1
+
+
+class TestEitherKind:
+    def test_a_list_is_mpiis(self, tmp_path):
+        files = write(tmp_path, [mpii_person(), mpii_person("b.jpg")])
+        found, expected = read_keypoints(*files), read_mpii(*files)
+        assert_close(found.joints, expected.joints)
+        assert_close(found.boxes, expected.boxes)
+        assert found.paths == expected.paths
+
+    @pytest.mark.parametrize("layout", ["mpii", "coco"])
+    def test_an_object_is_cocos(self, tmp_path, layout):
+        files = write(tmp_path, "\n \t" + json.dumps(coco(coco_person())))
+        found, expected = read_keypoints(*files, layout=layout), read_coco_keypoints(*files, layout=layout)
+        assert_close(found.joints, expected.joints)
+        assert_close(found.boxes, expected.boxes)
+
+    @pytest.mark.parametrize(
+        ("data", "layout", "message"),
+        [
+            ("", "mpii", "neither a list of people, as MPII's file is, nor an object"),
+            ("3", "mpii", "neither a list"),
+            ("[", "mpii", "cannot be read as JSON"),
+            ("{", "coco", "cannot be read as JSON"),
+            ([mpii_person()], "coco", "holds MPII's joints"),
+            ([mpii_person()], "lsp", "layout is 'mpii' or 'coco', got 'lsp'"),
+        ],
+        ids=["empty", "number", "broken-list", "broken-object", "mpii-as-coco", "layout"],
+    )
+    def test_bad_files(self, tmp_path, data, layout, message):
+        with pytest.raises(ValueError, match=message):
+            read_keypoints(*write(tmp_path, data), layout=layout)
+
+    def test_a_file_that_is_not_there(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"no such annotation file: .*none\.json"):
+            read_keypoints(tmp_path / "none.json", tmp_path)
+        with pytest.raises(ValueError, match="cannot be read as JSON"):
+            read_keypoints(tmp_path, tmp_path)

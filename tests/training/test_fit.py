@@ -11,7 +11,7 @@ import torch
 
 import actionzoo
 from actionzoo.data import read_samples
-from actionzoo.training import fit, recipes
+from actionzoo.training import ImageTask, fit, recipes
 from actionzoo.training.fit import seed_everything
 from tests import pictures
 
@@ -115,7 +115,7 @@ def test_sgd_recipe_with_a_slower_backbone(samples, tmp_path):
 def test_refusals(samples, tmp_path):
     with pytest.raises(ValueError, match="do not fill one batch of 99"):
         run(samples, tmp_path / "a", recipe=RECIPE.override(batch_size=99))
-    with pytest.raises(ValueError, match="'sgd' or 'adamw'"):
+    with pytest.raises(ValueError, match="one of sgd, adam, adamw"):
         run(samples, tmp_path / "b", recipe=RECIPE.override(optimizer="lion"))
     run(samples, tmp_path / "c", stop_after=1)
     with pytest.raises(FileExistsError, match="--resume"):
@@ -153,7 +153,7 @@ def test_a_failing_report_does_not_cost_the_weights(samples, tmp_path, monkeypat
     def fail(*_):
         raise RuntimeError("no pictures today")
 
-    monkeypatch.setattr(sys.modules[seed_everything.__module__], "write_report", fail)
+    monkeypatch.setattr(ImageTask, "report", fail)
     with pytest.raises(RuntimeError, match="no pictures"):
         run(samples, tmp_path / "run", recipe=RECIPE.override(epochs=1))
     assert weights(tmp_path / "run")
@@ -243,6 +243,6 @@ def test_two_processes_end_with_the_same_weights(tmp_path):
             """
         )
     )
-    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=120, capture_output=True)
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=300, capture_output=True)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(first[k], second[k]) for k in first)

@@ -1,6 +1,7 @@
 import pytest
 
 from actionzoo.training import recipes
+from actionzoo.training.fit import learning_rate_factor
 
 
 def test_the_papers_printed_hyper_parameters():
@@ -9,6 +10,34 @@ def test_the_papers_printed_hyper_parameters():
     assert (paper.epochs, paper.batch_size) == (100, 32)
     assert round(256 / paper.crop_pct) == 260
     assert paper.backbone_lr_scale == 0.1
+
+
+def test_the_body_part_papers_printed_hyper_parameters():
+    paper = recipes["bodypart"]
+    assert (paper.optimizer, paper.lr, paper.batch_size) == ("adam", 1e-5, 16)
+    assert (paper.epochs, paper.milestones, paper.warmup_epochs) == (210, (170, 200), 0)
+    assert (paper.pose_rotation, paper.action_rotation, paper.rescale, paper.hflip) == (90, 10, 0.25, 0.5)
+    assert (paper.action_loss, paper.action_weight, paper.sigma) == ("focal", 0.00075, 2)
+    assert (paper.weight_decay, paper.color_jitter, paper.clip_grad) == (0, 0, None)
+
+
+def test_the_rate_drops_to_a_tenth_at_epochs_170_and_200_of_the_paper():
+    recipe, steps = recipes["bodypart"], 7
+    factors = [learning_rate_factor(recipe, epoch + i / steps) for epoch in range(210) for i in range(steps)]
+    expected = [1.0] * 170 * steps + [0.1] * 30 * steps + [0.01] * 10 * steps
+    assert factors == pytest.approx(expected)
+
+
+def test_steps_come_after_a_warm_up():
+    recipe = recipes["bodypart"].override(epochs=10, milestones=(5,), warmup_epochs=2)
+    factors = [learning_rate_factor(recipe, epoch) for epoch in (0, 0.5, 1, 2, 4.9, 5, 9)]
+    assert factors == pytest.approx([1e-3, 0.25, 0.5, 1, 1, 0.1, 0.1])
+
+
+def test_without_steps_the_rate_falls_as_half_a_cosine():
+    recipe = recipes["scratch"].override(epochs=8, warmup_epochs=0)
+    factors = [learning_rate_factor(recipe, epoch) for epoch in (0, 2, 4, 6)]
+    assert factors == pytest.approx([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
 
 
 def test_override_changes_a_copy():
@@ -29,6 +58,16 @@ def test_override_changes_a_copy():
         ("lr", True, "takes float or int"),
         ("erase", 1.5, r"probability in \[0, 1\]"),
         ("optimizer", None, "takes str"),
+        ("optimizer", "lion", "one of sgd, adam, adamw, got 'lion'"),
+        ("milestones", [3], "takes tuple"),
+        ("milestones", (3, 4.5), "whole epochs"),
+        ("milestones", (0, 4), "from 1 up"),
+        ("pose_rotation", -1.0, "at least 0"),
+        ("action_weight", -0.1, "at least 0"),
+        ("action_weight", float("nan"), "at least 0"),
+        ("rescale", 1.0, r"rescale lies in \[0, 1\)"),
+        ("sigma", 0.0, "sigma is above 0"),
+        ("action_loss", "hinge", "one of focal, bce, got 'hinge'"),
     ],
 )
 def test_wrong_values_are_refused(field, value, match):

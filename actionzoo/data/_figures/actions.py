@@ -1,7 +1,7 @@
 """What figures do: an action's name and a random generator to the pose of every frame, and what the hands hold."""
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,11 @@ class Prop(NamedTuple):
     """`"cup"`, `"phone"`, `"brush"`, `"flute"` (in both hands) or `"box"` (in both hands)."""
     side: int
     """The hand: 0 right, 1 left. A flute points to this side."""
+
+    @property
+    def hands(self) -> tuple[int, ...]:
+        """The hands that hold it."""
+        return (0, 1) if self.kind in ("flute", "box") else (self.side,)
 
 
 Performance = tuple[Pose, tuple[Prop, ...]]
@@ -142,7 +147,7 @@ def _moving(
     stride: float, lift: float, swing: float, lean: float, speed: float, turn: float
 ) -> Callable[[np.random.Generator, int], Performance]:
     def perform(rng: np.random.Generator, frames: int) -> Performance:
-        pose = replace(standing(frames))
+        pose = standing(frames)
         pose.yaw += rng.choice(SIDES) * rng.uniform(0.3, turn)
         pose.lean += lean + rng.normal(0, 0.04)
         if swing > 0.2:  # a runner's elbows are bent

@@ -87,7 +87,7 @@ def standing(frames: int) -> Pose:
     )
 
 
-def _turn(points: np.ndarray, angle: np.ndarray, axes: tuple[int, int]) -> np.ndarray:
+def turn(points: np.ndarray, angle: np.ndarray, axes: tuple[int, int]) -> np.ndarray:
     """Rotate the last axis of `points` in a plane; `angle` broadcasts over the axes before it."""
     a, b = points[..., axes[0]], points[..., axes[1]]
     cos, sin = np.cos(angle), np.sin(angle)
@@ -119,11 +119,11 @@ def body_points(pose: Pose, pitch: float = 0.0) -> np.ndarray:
 
     def torso(points: np.ndarray) -> np.ndarray:
         points = np.broadcast_to(points, (*frames, *points.shape[-2:]))
-        return _turn(_turn(points, lean, (1, 2)), -tilt, (0, 1))
+        return turn(turn(points, lean, (1, 2)), -tilt, (0, 1))
 
     def head(points: np.ndarray) -> np.ndarray:
         points = np.broadcast_to(points, (*frames, *points.shape[-2:]))
-        points = _turn(_turn(points, pose.head_yaw[..., None], (0, 2)), pose.head_pitch[..., None], (1, 2))
+        points = turn(turn(points, pose.head_yaw[..., None], (0, 2)), pose.head_pitch[..., None], (1, 2))
         return torso(points)
 
     thorax = torso(np.array([[0.0, -SPINE, 0.0]]))
@@ -149,5 +149,5 @@ def body_points(pose: Pose, pitch: float = 0.0) -> np.ndarray:
     parts = [pelvis, thorax, neck, face, mouth, shoulders, elbows, wrists, wrists + HAND * fingers]
     points = np.concatenate([*parts, hips, knees, ankles, toes], -2)
     points[..., 1] -= ankles[..., 1].max(-1)[..., None] + ANKLE + pose.lift[..., None]
-    points = _turn(points, pose.yaw[..., None], (0, 2))
-    return _turn(points, np.asarray(pitch), (1, 2))
+    points = turn(points, pose.yaw[..., None], (0, 2))
+    return turn(points, np.asarray(pitch), (1, 2))

@@ -34,16 +34,14 @@ class Task(NamedTuple):
     classes: tuple[str, ...]
     clip: bool
     """Whether its items are clips."""
-    people: int
-    """Most people in a scene."""
 
 
 TASKS = {
-    "fine_grained": Task(tuple(FINE_GRAINED), False, 1),
-    "pose": Task(tuple(POSES), False, 1),
-    "motion": Task(MOTION, True, 2),
-    "crowd": Task(CROWD, True, 4),
-    "parts": Task(tuple(ALTERNATIONS), True, 1),
+    "fine_grained": Task(tuple(FINE_GRAINED), False),
+    "pose": Task(tuple(POSES), False),
+    "motion": Task(MOTION, True),
+    "crowd": Task(CROWD, True),
+    "parts": Task(tuple(ALTERNATIONS), True),
 }
 
 
@@ -63,7 +61,7 @@ class Actor(NamedTuple):
 
 @dataclass
 class Scene:
-    """Actors, the farthest first, and the camera."""
+    """Actors in the order in which they are drawn, and the camera."""
 
     actors: list[Actor]
     frames: int
@@ -78,7 +76,7 @@ class Scene:
 
 
 def make_scene(task: str, label: int, rng: np.random.Generator, frames: int) -> Scene:
-    """Draw a scene of a task whose first person does `label`."""
+    """Make up a scene of a task in which somebody does `label`, in `crowd` among others."""
     return _SCENES[task](label, rng, frames if TASKS[task].clip else 1)
 
 
@@ -92,10 +90,10 @@ def _camera(rng: np.random.Generator, actors: list[Actor], frames: int, table: f
 def _placed(
     rng: np.random.Generator, label: int, act: Performance, frames: int, size: tuple[float, float], x: np.ndarray
 ) -> Actor:
-    """A person whose body height lies in `size` and who stays in the picture where it is no larger."""
+    """A person whose body height, below 1, lies in `size`, with both feet in the picture."""
     pose, props = act
     height = rng.uniform(*size)
-    ground = min(0.97, 0.5 + height / 2 + rng.uniform(-0.05, 0.1)) if height < 1 else height + rng.uniform(0.0, 0.08)
+    ground = min(0.97, 0.5 + height / 2 + rng.uniform(-0.05, 0.1))
     return Actor(label, pose, props, x, np.full(frames, ground), np.full(frames, height))
 
 
@@ -160,7 +158,7 @@ def _crowd_act(name: str, rng: np.random.Generator, frames: int) -> Performance:
 
 
 def _crowd(label: int, rng: np.random.Generator, frames: int) -> Scene:
-    """Two to four people doing different things; whoever walks crosses the ways of others."""
+    """Two to four people doing different things, the farthest first; whoever walks crosses the ways of others."""
     count = int(rng.integers(2, 5))
     others = [k for k in rng.permutation(len(CROWD)) if k != label]
     walkers = [k for k in others if CROWD[k].startswith("walking")]

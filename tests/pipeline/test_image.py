@@ -5,7 +5,7 @@ import torch
 from PIL import ImageChops
 
 import actionzoo
-from actionzoo.cli import ASSETS
+from actionzoo.cli.predict import ASSETS
 from actionzoo.data import load_image
 from actionzoo.pipeline import ActionPipeline, ActionResult, pipeline
 
@@ -122,7 +122,7 @@ def test_random_labels_are_refused(pipe, tmp_path):
 
 
 def test_refusals(pipe, tmp_path):
-    with pytest.raises(RuntimeError, match="labels would be random"):
+    with pytest.raises(RuntimeError, match="labels or joints would be random"):
         pipeline("prfnet_resnet50")
     with pytest.raises(ValueError, match="nearest names"):
         pipeline("prfnet_resnet5")

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 import actionzoo
-from actionzoo.cli import ASSETS, main
+from actionzoo.cli import main
+from actionzoo.cli.predict import ASSETS
 from actionzoo.data import load_image
 from actionzoo.weights import save_checkpoint
 from tests import pictures
@@ -115,7 +116,7 @@ def test_predict_leaves_its_own_copies_out_and_takes_weights_of_the_default_mode
 
 
 def test_predict_errors(saved, photos, capsys):
-    fails(capsys, "predict", "--model", "prfnet_resnet50", match="labels would be random")
+    fails(capsys, "predict", "--model", "prfnet_resnet50", match="labels or joints would be random")
     fails(capsys, "predict", "--model", saved, "--top", "0", match="--top is at least 1")
     fails(capsys, "predict", "--model", saved, "--no-draw", "--attention", match="give one of them")
     fails(capsys, "predict", "--model", f"local-dir:{photos}", match="config.json")

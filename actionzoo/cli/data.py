@@ -1,0 +1,109 @@
+"""The data arguments of `train` and `eval`, and the task that they name."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+FIGURES = "figures:"
+LENGTH = 6000
+
+
+def add_data(sub: argparse.ArgumentParser) -> None:
+    """Arguments that say what to train or score a model on."""
+    sub.add_argument(
+        "--data", help="folder SPLIT/CLASS/*, CSV file with columns split and file, or figures:TASK[+TASK]"
+    )
+    sub.add_argument("--root", help="folder of a CSV file's pictures")
+    sub.add_argument("--label", help="label column of a CSV file")
+    sub.add_argument("--label-map", metavar="FILE.json", help="JSON object class -> new class; or ppmi12, ppmi2")
+    sub.add_argument(
+        "--length", type=int, help=f"figures of each task for training (default {LENGTH}); a tenth is for testing"
+    )
+    sub.add_argument("--pose-data", metavar="FILE.json", help="people with joints for training: MPII's or COCO's file")
+    sub.add_argument("--pose-test", metavar="FILE.json", help="likewise for testing")
+    sub.add_argument("--pose-images", metavar="DIR", help="folder of their pictures")
+    sub.add_argument("--img-size", type=int, help="side of the crops in pixels")
+    sub.add_argument("--workers", type=int, default=0, help="processes that decode pictures")
+
+
+def read_task(args: argparse.Namespace, model: Any, seed: int = 0, val_fraction: float = 0.0) -> Any:
+    """What the arguments of `add_data` name, as a task that a model can be trained for or scored on.
+
+    Args:
+        args: Parsed arguments.
+        model: The model, or one of its kind with any classes: whether it finds joints, in which order, and its size.
+        seed: Seed of the held-out part.
+        val_fraction: Part of the labelled training pictures to hold out; of figures there are always more.
+
+    Raises:
+        ValueError: If the arguments do not go together, or not with the model.
+        FileNotFoundError: If something that they name is not there.
+    """
+    from ..training import ImageTask, annotated_task, figures_task
+
+    kind = type(model).__name__
+    finds_joints, learns_actions = hasattr(model, "heatmap_stride"), getattr(model, "num_classes", None) is not None
+    figures = (args.data or "").startswith(FIGURES)
+    _check(args, figures)
+    if not finds_joints and (figures or args.pose_data or args.pose_test):
+        raise ValueError(f"{kind} finds no joints; joints and figures are for models that do: bodypart_*, pose_*")
+    layout = model.pretrained_cfg.get("joints")
+    if finds_joints and layout is None:
+        raise ValueError(
+            f"the joints of this {kind} are in neither MPII's order (16) nor COCO's (17), one of which data comes in"
+        )
+    if figures:
+        names, (_, height, width) = args.data.removeprefix(FIGURES), model.pretrained_cfg["input_size"]
+        if not learns_actions and "+" in names:
+            raise ValueError(f"{args.data} mixes poses and actions, and {kind} learns poses alone; give one set")
+        size = args.img_size or max(height, width)
+        length = LENGTH if args.length is None else args.length
+        return figures_task(names, length=length, size=size, layout=layout, val=val_fraction > 0)
+    if not learns_actions and finds_joints and args.data:
+        raise ValueError(f"{kind} learns poses alone, of which labelled pictures have none; leave --data out")
+    if val_fraction and not args.data:
+        raise ValueError("--val-fraction holds out labelled pictures, which --data gives")
+    samples = _samples(args).hold_out(val_fraction, seed) if args.data else None
+    if not finds_joints:
+        return ImageTask(samples)  # type: ignore[arg-type]
+    return annotated_task(samples, pose=_poses(args, layout), layout=layout, name=args.data or "people")
+
+
+def _check(args: argparse.Namespace, figures: bool) -> None:
+    """Refuse options without the one that they belong to."""
+    poses = [option for option in ("pose_data", "pose_test") if getattr(args, option)]
+    if not args.data and not poses:
+        raise ValueError("no data: give --data, --pose-data or --pose-test")
+    labelled = [f"--{option.replace('_', '-')}" for option in ("root", "label", "label_map") if getattr(args, option)]
+    if labelled and (figures or not args.data):
+        raise ValueError(f"{', '.join(labelled)} says something of labelled pictures, which --data does not give")
+    if figures and (poses or args.pose_images):
+        raise ValueError("figures have joints of their own; give --data figures:… or --pose-…, not both")
+    if args.length is not None and not figures:
+        raise ValueError("--length is a number of figures; it goes with --data figures:…")
+    if bool(poses) != bool(args.pose_images):
+        raise ValueError("--pose-data and --pose-test go with --pose-images, the folder of their pictures")
+
+
+def _poses(args: argparse.Namespace, layout: str) -> dict[str, Any]:
+    from ..data import read_keypoints
+
+    files = {"train": args.pose_data, "test": args.pose_test}
+    return {split: read_keypoints(file, args.pose_images, layout=layout) for split, file in files.items() if file}
+
+
+def _samples(args: argparse.Namespace) -> Any:
+    """The labelled files that the arguments of `add_data` name."""
+    from ..data.folders import read_samples
+    from ..data.labels import LABEL_MAPS
+
+    samples = read_samples(args.data, args.root, args.label)
+    if args.label_map is None:
+        return samples
+    if args.label_map in LABEL_MAPS:
+        return samples.relabel(LABEL_MAPS[args.label_map])
+    mapping = json.loads(Path(args.label_map).read_text(encoding="utf-8"))
+    if not isinstance(mapping, dict):
+        raise ValueError(f"{args.label_map} holds a {type(mapping).__name__}; expected an object class -> new class")
+    return samples.relabel(mapping)

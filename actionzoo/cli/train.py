@@ -1,0 +1,94 @@
+"""`actionzoo train`: a recipe, a model and data to a folder that `create("local-dir:…")` loads."""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from .arguments import parse_pairs, print_metrics
+from .data import add_data, read_task
+
+
+def add_arguments(sub: argparse.ArgumentParser) -> None:
+    """Arguments of `actionzoo train`."""
+    add_data(sub)
+    sub.add_argument("--model", default="prfnet_tiny")
+    sub.add_argument("--model-args", nargs="*", default=[], metavar="KEY=VALUE", help="arguments of the model")
+    sub.add_argument("--pretrained", action="store_true", help="start from the published weights")
+    sub.add_argument("--weights", help="start from this checkpoint or tag")
+    sub.add_argument("--recipe", help="scratch (classifiers), people (pose and action), or a paper's: prfnet, bodypart")
+    sub.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other fields of the recipe")
+    sub.add_argument("--epochs", type=int)
+    sub.add_argument("--batch-size", type=int)
+    sub.add_argument("--lr", type=float)
+    sub.add_argument("--output", type=Path, required=True, help="folder to write")
+    sub.add_argument("--resume", action="store_true", help="go on with the run in --output")
+    sub.add_argument("--amp", choices=("no", "bf16", "fp16"), default="no", help="mixed precision")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--val-fraction", type=float, default=0.0, help="part of train held out and scored each epoch")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train as the arguments say."""
+    from .. import create
+    from ..training import fit
+    from ..training.fit import seed_everything
+
+    model_args = parse_pairs(args.model_args, "--model-args")
+    if "num_classes" in model_args:
+        raise ValueError("the data says how many classes there are; leave num_classes out of --model-args")
+    blueprint = _blueprint(args.model, model_args)
+    recipe = _recipe(args, "people" if hasattr(blueprint, "heatmap_stride") else "scratch")
+    task = read_task(args, blueprint, args.seed, args.val_fraction)
+    classifier = getattr(blueprint, "num_classes", None) is not None
+    seed_everything(args.seed)
+    classes = {"num_classes": len(task.classes)} if classifier else {}
+    model = create(args.model, args.pretrained, weights=args.weights, **classes, **model_args)
+    main_process = int(os.environ.get("RANK", "0")) == 0  # under torchrun, one of many speaks
+    if main_process and not args.json:
+        print(f"{args.model}: {task.describe()}")
+    metrics = fit(
+        model,
+        task,
+        recipe,
+        args.output,
+        input_size=args.img_size,
+        seed=args.seed,
+        amp=args.amp,
+        workers=args.workers,
+        resume=args.resume,
+        card={"command": f"actionzoo {shlex.join(sys.argv[1:])}"},
+        progress=not args.json,
+    )
+    if main_process:
+        print_metrics(metrics, args.json)
+    return 0
+
+
+def _blueprint(name: str, model_args: dict[str, Any]) -> Any:
+    """A model of the kind asked for, to see what data it takes; only a saved one's own files tell."""
+    import torch
+
+    from .. import create, model_info
+
+    if ":" in name:
+        return create(name, **model_args)
+    with torch.device("meta"):
+        return create(model_info(name).name, **model_args)
+
+
+def _recipe(args: argparse.Namespace, default: str) -> Any:
+    from ..training import recipes
+
+    name = args.recipe or default
+    if name not in recipes:
+        raise ValueError(f"unknown recipe {name!r}; there are {', '.join(recipes)}")
+    asked = {"epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
+    changes = {key: value for key, value in asked.items() if value is not None}
+    pairs = parse_pairs(args.set, "--set")
+    twice = sorted(changes.keys() & pairs.keys())
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is given by an option of its own and by --set; give one")
+    return recipes[name].override(**changes, **pairs)
