@@ -162,7 +162,7 @@ def test_promised_defaults():
     assert defaults(layers.decode_heatmaps) == {"quarter_shift": False}
     assert defaults(layers.encode_heatmaps) == {"sigma": 2.0}
     cropper, stream = defaults(layers.PartCropper), defaults(layers.AttentionImageStream)
-    assert dict(layers.PartCropper().parts) == {"head": 9, "right": 10, "left": 15}
+    assert dict(layers.PartCropper().parts) == {"head": (9,), "right": (10,), "left": (15,)}
     assert cropper["out"] == 256
     assert (stream["joints"], tuple(stream["f_ch"]), stream["trunk"]) == (16, (32, 64, 128, 256), None)
     loss = defaults(losses.MultitaskAwareLoss)

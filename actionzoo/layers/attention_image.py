@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 _LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 

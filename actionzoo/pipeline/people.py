@@ -135,7 +135,6 @@ class PeoplePipeline:
 
     def _looked_at(self, output: Any, base: Tensor) -> dict[str, Image.Image]:
         """The attention image of Eq. 1 and the part crops of the first person."""
-
         mean, std = self.cfg["mean"], self.cfg["std"]
         looked = {}
         if output.attention is not None:
