@@ -114,10 +114,10 @@ class ActingFigures(Dataset):
             image: `labels (P,)`; `boxes (P, 4)` xyxy in pixels, half-open, clipped to the picture;
             `joints (P, 16, 3)` in MPII's order and `keypoints (P, 17, 3)` in COCO's, each x, y and 2 for visible,
             1 for hidden, 0 for outside (then all 0); `part_boxes (P, 10, 4)` in the order of `PARTS`, all 0 where
-            outside; `part_states (P, 10)`, indices into `PART_STATES` of the part's group; `head_sizes (P,)`, from
-            thorax to crown in pixels, 0.18 of the body's height, for PCKh; `label`, the class that the item is made
-            for: one of the people's in `crowd`, elsewhere everybody's. For a clip every entry but the labels has a
-            frame axis after P, and `track_ids (P,)` names the people.
+            outside; `part_states (P, 10)`, indices into `PART_STATES` of the part's group; `head_sizes (P,)`, the
+            length of the head segment (neck to top of the head) in pixels, for PCKh; `label`, the class that the item
+            is made for: one of the people's in `crowd`, elsewhere everybody's. For a clip every entry but the labels
+            has a frame axis after P, and `track_ids (P,)` names the people.
 
         Raises:
             IndexError: If there is no item `i`.

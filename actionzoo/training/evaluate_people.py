@@ -23,6 +23,12 @@ class PeopleEvaluation:
     """Of the concat head, over the people with one action; None where there are none."""
     metrics: dict[str, Any]
     """What they come to, see `evaluate_people`."""
+    joints: Tensor
+    """`(N, J, 3)` decoded joints of everybody: x and y in heat-map cells, and the maximum."""
+    truth: Tensor
+    """`(N, J, 3)` annotated joints as the loader gave them."""
+    head_sizes: Tensor
+    """`(N,)` PCKh's reference lengths in heat-map cells, NaN where unknown."""
 
 
 @torch.no_grad()
@@ -73,18 +79,19 @@ def evaluate_people(
             module.training = mode
     if not joints:
         raise ValueError("there is nobody to score: the loader is empty")
-    metrics: dict[str, Any] = {"people": sum(map(len, joints))}
-    metrics |= _pose_metrics(torch.cat(joints), torch.cat(truth), torch.cat(heads), height)
+    pose = torch.cat(joints), torch.cat(truth), torch.cat(heads)
+    metrics: dict[str, Any] = {"people": len(pose[0]), **_pose_metrics(*pose, height)}
     targets = torch.cat(labels)
     known = (targets != -1).flatten(1).any(1) if targets.ndim == 2 else targets >= 0
     if not scores or not known.any():
-        return PeopleEvaluation(None, metrics)
+        return PeopleEvaluation(None, metrics, *pose)
     by_head = {name: torch.cat(values)[known] for name, values in scores.items()}
     found = {name: _action_metrics(values, targets[known]) for name, values in by_head.items()}
     metrics |= {"actions": int(known.sum()), **found.pop("concat")}
     metrics["ensemble"], metrics["streams"] = found.pop("ensemble"), found
     several = targets.ndim == 2
-    return PeopleEvaluation(None if several else Evaluation(by_head["concat"], targets[known], metrics), metrics)
+    actions = None if several else Evaluation(by_head["concat"], targets[known], metrics)
+    return PeopleEvaluation(actions, metrics, *pose)
 
 
 def _probabilities(model: Any, output: Any, multi_label: bool) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 import actionzoo
 from actionzoo._checkpoint import atomic_path
+from actionzoo.metrics import pckh_groups
 from actionzoo.training import recipes
 from actionzoo.training.people import figures_task
 
@@ -41,7 +42,11 @@ def score(run: str, length: int) -> dict[str, Any]:
     task = figures_task(DATA, length=length, size=cfg["input_size"][-1], layout=cfg["joints"])
     task.check(model)
     task.configure(cfg, recipes["people"])
-    found = task.score(model, DataLoader(task.dataset("test", train=False), 50), "cpu", progress=True).metrics
+    result = task.score(model, DataLoader(task.dataset("test", train=False), 50), "cpu", progress=True)
+    found, visible = result.metrics, result.truth[..., 2] > 0
+    # MPII's own reference length is 0.6 of the head box's diagonal, 0.75 of the segment from neck to head top
+    strict = pckh_groups(result.joints[..., :2], result.truth[..., :2], visible, 0.75 * result.head_sizes)
+    found["pckh_mpii"] = round(100 * strict["Mean"], 2)
     found["train_seconds"] = cfg["metrics"]["train_seconds"]
     return found
 
@@ -78,6 +83,8 @@ def tables(runs: list[dict[str, Any]]) -> str:
     minutes = [run["train_seconds"] / 60 for run in runs]
     best = [heads["concat"]["map"] - max(heads[name]["map"] for name in runs[0]["streams"]) for heads in by_head]
     lines += ["", "All in percent, mean and range over the seeds. "
+              "PCKh counts joints within half of the head segment, from the neck to the top of the head; by MPII's own "
+              f"reference length, 0.75 of that, the mean is {spread([run['pckh_mpii'] for run in runs])}. "
               f"The concat head's mAP over the best single stream's: {spread(best)} points. "
               f"Training took {spread(minutes)} minutes a seed on one core of an AMD EPYC."]  # fmt: skip
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .body import HEAD, NECK, body_points
+from .body import HEAD, body_points
 from .limbs import limb_outlines
 from .scenes import Actor, Scene
 from .strokes import Stroke, body_strokes, prop_strokes, random_look, rgb
@@ -47,7 +47,7 @@ def draw_scene(scene: Scene, size: int, rng: np.random.Generator) -> Drawn:
         frames.append(_develop(picture, light * tint, grain, rng))
         shown[:, t] = visibility(points[:, t], space[:, t], owners)
     boxes, part_boxes = limb_boxes(outlines, size)
-    return Drawn(frames, points, space, shown, boxes, part_boxes, height * (HEAD + NECK))
+    return Drawn(frames, points, space, shown, boxes, part_boxes, height * HEAD)
 
 
 def _to_picture(scene: Scene, actor: Actor, space: np.ndarray) -> np.ndarray:

@@ -49,7 +49,7 @@ class Drawn(NamedTuple):
     part_boxes: np.ndarray
     """`(P, T, 10, 4)` likewise for `PARTS`."""
     head_sizes: np.ndarray
-    """`(P, T)` distance from thorax to crown, not foreshortened."""
+    """`(P, T)` length of the head segment, from the neck to the top of the head, not foreshortened."""
 
 
 def visibility(points: np.ndarray, space: np.ndarray, owners: np.ndarray) -> np.ndarray:
