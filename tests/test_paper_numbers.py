@@ -2,7 +2,12 @@
 
 import functools
 import itertools
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +23,7 @@ from actionzoo.training import progressive_step, recipes
 
 from .paper_numbers import DOCS, NUMBERS, docs_table, number, with_tables
 
+ROOT = Path(__file__).parents[1]
 CHECKS: dict[str, Callable[[], Any]] = {}
 
 
@@ -389,3 +395,17 @@ def test_docs_show_the_table(paper):
     page = (DOCS / f"{paper}.md").read_text(encoding="utf-8")
     assert docs_table(paper) in page, "run: python tests/paper_numbers.py"
     assert with_tables(page) == page
+
+
+def test_the_results_on_figures_keep_the_order_of_table_3():
+    """The page's table and the file it is made from say what the paper's Table 3 says."""
+    kept_file = ROOT / "benchmarks" / "results" / "bodypart_figures.json"
+    kept = json.loads(kept_file.read_text())
+    assert len(kept["runs"]) == 3
+    for run in kept["runs"].values():
+        assert run["pckh"] >= 90
+        assert all(run["map"] > stream["map"] for stream in run["streams"].values())
+    command = [sys.executable, "benchmarks/papers/bodypart_table.py", "--from-json", str(kept_file)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.strip() in (ROOT / "docs" / "papers" / "bodypart.md").read_text(encoding="utf-8")

@@ -45,6 +45,8 @@ def read_task(args: argparse.Namespace, model: Any, seed: int = 0, val_fraction:
     kind = type(model).__name__
     finds_joints, learns_actions = hasattr(model, "heatmap_stride"), getattr(model, "num_classes", None) is not None
     figures = (args.data or "").startswith(FIGURES)
+    if not 0 <= val_fraction < 1:
+        raise ValueError(f"--val-fraction is a part of train, at least 0 and below 1, got {val_fraction}")
     _check(args, figures)
     if not finds_joints and (figures or args.pose_data or args.pose_test):
         raise ValueError(f"{kind} finds no joints; joints and figures are for models that do: bodypart_*, pose_*")

@@ -39,9 +39,10 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(task, PeopleTask) and not task.actions and cfg.get("classes"):
         # a network that knows actions may be scored on poses alone
         task = PeopleTask(task.sources, cfg["classes"], task.name)
-    task.check(model)
     if cfg.get("classes"):
+        # before the check: data with some of the model's classes will do
         task.rename(cfg["classes"])
+    task.check(model)
     task.configure(cfg, recipes["scratch"].override(crop_pct=cfg.get("crop_pct", 1.0)))
     loader = DataLoader(task.dataset(args.split, train=False), args.batch_size, num_workers=args.workers)
     result = task.score(model.to(args.device), loader, args.device, not args.json)

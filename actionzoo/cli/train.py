@@ -49,6 +49,12 @@ def run(args: argparse.Namespace) -> int:
     main_process = int(os.environ.get("RANK", "0")) == 0  # under torchrun, one of many speaks
     if main_process and not args.json:
         print(f"{args.model}: {task.describe()}")
+    if main_process and not args.json and not args.weights and ":" not in args.model and _lacks_poses(task):
+        print(
+            "actionzoo: nobody in the training data has joints, so the heat maps stay random and parts are cut out "
+            "anywhere; add --pose-data, or start from --weights that find joints",
+            file=sys.stderr,
+        )
     metrics = fit(
         model,
         task,
@@ -65,6 +71,16 @@ def run(args: argparse.Namespace) -> int:
     if main_process:
         print_metrics(metrics, args.json)
     return 0
+
+
+def _lacks_poses(task: Any) -> bool:
+    from ..data import FolderPeople
+    from ..training import PeopleTask
+
+    if not isinstance(task, PeopleTask) or "train" not in task.sources:
+        return False
+    train = task.sources["train"]
+    return not train.pose and all(isinstance(source, FolderPeople) for source in train.action)
 
 
 def _blueprint(name: str, model_args: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from .figures import ActingFigures as ActingFigures
 from .figures import FigurePeople as FigurePeople
+from .figures import collate_figures as collate_figures
 from .folders import ActionImages as ActionImages
 from .folders import ActionSamples as ActionSamples
 from .folders import load_image as load_image
@@ -44,6 +45,7 @@ __all__ = [
     "PersonInput",
     "TopDown",
     "apply_affine",
+    "collate_figures",
     "crop_matrix",
     "crop_person",
     "denormalize",

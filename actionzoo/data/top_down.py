@@ -163,7 +163,8 @@ class PersonInput(NamedTuple):
 class TopDown:
     """Crop a person, at random in training, and bring the joints along: `PersonExample` -> `PersonInput`.
 
-    The crop's geometry, the random draws and the joints' cells are HRNet's. A joint at crop pixel x lies in cell
+    The crop's geometry, the random draws and the joints' cells are HRNet's, but a joint outside the crop counts as
+    not annotated, in training and scoring, where HRNet keeps its weight. A joint at crop pixel x lies in cell
     `x * heatmap_size / size`, so a decoded cell times the stride is the crop pixel again; a pixel and a cell both
     count from the centre of the first one. All draws come from PyTorch's global generator.
     """

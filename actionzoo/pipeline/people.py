@@ -1,6 +1,6 @@
 """People in, joints and actions out: the body-part network and the pose nets on pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast, overload
 
 import torch
@@ -33,7 +33,8 @@ class PeoplePipeline:
             device: Where to run; where the model's parameters are if None.
 
         Raises:
-            ValueError: If the model has no `pretrained_cfg`, predicts no heat maps, or has lost its classifiers.
+            ValueError: If the model has no `pretrained_cfg`, predicts no heat maps, takes other than colour images,
+                or has lost its classifiers.
         """
         cfg = getattr(model, "pretrained_cfg", None)
         if not cfg or not hasattr(model, "heatmap_stride"):
@@ -41,6 +42,11 @@ class PeoplePipeline:
         self.cfg: dict[str, Any] = dict(cfg)
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
         self.model: Any = model.to(self.device).eval()
+        if getattr(model, "in_chans", 3) != 3:
+            raise ValueError(f"people are cropped in colour; create the model with in_chans=3, not {model.in_chans}")
+        recipe = self.cfg.get("recipe")
+        # whether a person may do several things at once is said by the loss that the model was trained with
+        self.multi_label = isinstance(recipe, Mapping) and recipe.get("action_loss") == "bce"
         count = getattr(model, "num_classes", None)
         if count == 0:
             raise ValueError(f"{type(model).__name__} has no classifier; create it with num_classes=…")
@@ -67,14 +73,15 @@ class PeoplePipeline:
 
         Returns:
             One result, or a list of them, with `people` in the order of the boxes: keypoints and, for a body-part
-            network, label, scores and part boxes. A result's own scores, attention and crops are those of the
-            first person.
+            network, label, scores and part boxes. The scores are those of the paper's ensemble (section 4.4). A
+            result's own scores, attention and crops are those of the first person; without any box it has no people
+            and no scores.
 
         Raises:
             FileNotFoundError: If there is no such file.
             RuntimeError: If a file cannot be read as a picture.
             TypeError: If a picture is something else.
-            ValueError: If the boxes are none, not `(N, 4)` with an area each, or not those of every picture.
+            ValueError: If the boxes are not `(N, 4)` with an area each, or not those of every picture.
         """
         if not isinstance(pictures, list | tuple):
             return self._one(cast(Picture, pictures), boxes)
@@ -91,8 +98,10 @@ class PeoplePipeline:
         crop = self._crop(1.0 if boxes is None else MARGIN)
         given = [(0, 0, image.width, image.height)] if boxes is None else boxes
         people = torch.as_tensor(given, dtype=torch.float32)
-        if people.ndim != 2 or people.shape[1] != 4 or len(people) == 0:
-            raise ValueError(f"boxes of the people are (N, 4) xyxy with N at least 1, got {tuple(people.shape)}")
+        if people.numel() == 0 and people.ndim <= 2:
+            return ActionResult(self.classes, (), self.name, source, [], image=image)
+        if people.ndim != 2 or people.shape[1] != 4:
+            raise ValueError(f"boxes of the people are (N, 4) xyxy, got {tuple(people.shape)}")
         unknown = torch.full((self.cfg["num_joints"], 3), -1.0)
         inputs = [crop(PersonExample(image, box, unknown, -1)) for box in people]
         batch = torch.stack([person.image for person in inputs]).to(self.device)
@@ -104,7 +113,7 @@ class PeoplePipeline:
         found = [Person(_box(box), keypoints=_rows(points)) for box, points in zip(people, joints)]
         if isinstance(output, Tensor):
             return ActionResult((), (), self.name, source, found, image=image)
-        scores = self.model.ensemble(output).float().cpu()
+        scores = self.model.ensemble(output, self.multi_label).float().cpu()
         found = [self._act(person, p, output, i, back[i]) for i, (person, p) in enumerate(zip(found, scores))]
         height, width = batch.shape[2:]
         return ActionResult(

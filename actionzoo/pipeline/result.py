@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -86,7 +87,7 @@ class ActionResult:
         """The likeliest class, named as the training folder was.
 
         Raises:
-            RuntimeError: If the model gives joints and no action.
+            RuntimeError: If the model gives joints and no action, or nobody was to be labelled.
         """
         return self._best()[0]
 
@@ -95,13 +96,15 @@ class ActionResult:
         """Probability of `label`.
 
         Raises:
-            RuntimeError: If the model gives joints and no action.
+            RuntimeError: As for `label`.
         """
         return self._best()[1]
 
     def _best(self) -> tuple[str, float]:
         if not self.classes:
             raise RuntimeError(f"{self.model} finds joints, not actions; see .people")
+        if not self.scores:
+            raise RuntimeError("there are no people in this result, so that nothing was labelled")
         return self.top(1)[0]
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
@@ -113,8 +116,8 @@ class ActionResult:
         return {
             "source": self.source,
             "model": self.model,
-            "label": self.label if self.classes else None,
-            "score": round(self.score, 6) if self.classes else None,
+            "label": self.label if self.scores else None,
+            "score": round(self.score, 6) if self.scores else None,
             "top": _named(self.top(k)),
             "people": [person.to_dict(self.classes, k) for person in self.people],
             "focus": [_round(box) for box in self.focus],
@@ -138,7 +141,7 @@ class ActionResult:
             raise RuntimeError("this result holds no picture to draw on")
         panels = [self._with_people(self.image)]
         several = len(self.people) > 1
-        if self.classes:
+        if self.scores:
             labels, scores = zip(*self.top(k))
             panels = [draw.score_bars(panels[0], labels, scores, "person 1" if several else None, k=k)]
         if self.focus:
@@ -176,9 +179,23 @@ class ActionResult:
         """
         if self.image is None or self.attention is None or self.field_of_view is None:
             raise RuntimeError("this result holds no attention map; PRF-Net and body-part models give one")
-        left, top, right, bottom = (round(v) for v in self.field_of_view)
-        canvas = self.image.copy()
-        canvas.paste(draw.heat_map(self.image.crop((left, top, right, bottom)), self.attention), (left, top))
+        canvas, view = self.image.copy(), self.field_of_view
+        limits = (0, 0, *self.image.size)
+        # the model may have seen far beyond the picture, where there is nothing to draw on
+        left, top = (round(max(low, v)) for low, v in zip(limits[:2], view[:2]))
+        right, bottom = (round(min(high, v)) for high, v in zip(limits[2:], view[2:]))
+        if left >= right or top >= bottom:
+            return canvas
+        rows, columns = self.attention.shape
+        per_x, per_y = columns / (view[2] - view[0]), rows / (view[3] - view[1])
+        seen = Image.fromarray(self.attention.float().numpy(), mode="F").transform(
+            (right - left, bottom - top),
+            Image.Transform.EXTENT,
+            ((left - view[0]) * per_x, (top - view[1]) * per_y, (right - view[0]) * per_x, (bottom - view[1]) * per_y),
+            Image.Resampling.BILINEAR,
+        )
+        heat = torch.from_numpy(np.array(seen))
+        canvas.paste(draw.heat_map(self.image.crop((left, top, right, bottom)), heat), (left, top))
         return canvas
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .._checkpoint import atomic_path
 from ..data.figures import ActingFigures, FigurePeople
-from ..data.folders import ActionSamples
+from ..data.folders import SPLITS, ActionSamples
 from ..data.keypoints import KeypointPeople
 from ..data.people import FolderPeople, PeopleSource
 from ..data.top_down import PersonImages, TopDown, mix
@@ -57,12 +57,19 @@ class PeopleTask:
         self.headline = "top1" if classes else "pckh"
 
     def configure(self, cfg: dict[str, Any], recipe: Recipe) -> None:
-        """Crop people to the model's input, joints to its heat maps.
+        """Crop people to the model's input, joints to its heat maps; `check` comes first.
 
         Raises:
-            ValueError: If it is not known which joints of the model a mirror swaps.
+            ValueError: If the input's size does not suit the model, or it is not known which of its joints a mirror
+                swaps.
         """
         self.recipe, self.cfg = recipe, cfg
+        (_, height, width), multiple = cfg["input_size"], 8 * self.stride
+        if min(height, width) < multiple or height % multiple or width % multiple:
+            raise ValueError(
+                f"people are cropped to {height}x{width} pixels (--img-size), which must be multiples of {multiple} "
+                "for this model"
+            )
         if self.classes:
             cfg["classes"] = list(self.classes)
             self.headline = "top1" if recipe.action_loss == "focal" else "map"
@@ -79,6 +86,8 @@ class PeopleTask:
         """
         if not hasattr(model, "heatmap_stride"):
             raise ValueError(f"{type(model).__name__} predicts no heat maps; people need a bodypart_* or pose_* model")
+        if getattr(model, "in_chans", 3) != 3:
+            raise ValueError(f"people are cropped in colour; create the model with in_chans=3, not {model.in_chans}")
         count = getattr(model, "num_classes", None)
         # a pose net learns no actions
         self.classes = () if count is None else self.actions
@@ -245,12 +254,15 @@ def annotated_task(
     if layout not in NUM_JOINTS:
         raise ValueError(f"layout is one of {', '.join(NUM_JOINTS)}, got {layout!r}")
     poses, items = dict(pose or {}), samples.items if samples is not None else {}
+    unknown = sorted(set(poses) - set(SPLITS))
+    if unknown:
+        raise ValueError(f"people are given by the splits {', '.join(SPLITS)}, got {unknown}")
     splits = {
         split: PeopleSplit(
             pose=[poses[split]] if split in poses else [],
             action=[FolderPeople(items[split], NUM_JOINTS[layout])] if split in items else [],
         )
-        for split in ("train", "val", "test")
+        for split in SPLITS
         if split in poses or split in items
     }
     return PeopleTask(splits, samples.classes if samples is not None else (), name)
@@ -264,6 +276,8 @@ def _identify(source: PeopleSource) -> int | str:
         annotations = (source.boxes, source.joints, source.labels, source.head_sizes)
         facts = [repr([str(path) for path in source.paths])]
         facts += [hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest() for x in annotations]
+    elif isinstance(source, FigurePeople):
+        facts = [repr(source)]
     else:
         return len(source)
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()

@@ -62,7 +62,7 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
-def tables(runs: list[dict[str, Any]]) -> str:
+def tables(runs: list[dict[str, Any]], machine: str) -> str:
     """Markdown of both tables."""
     seeds, by_head = len(runs), [heads_of(run) for run in runs]
     lines = [
@@ -86,26 +86,31 @@ def tables(runs: list[dict[str, Any]]) -> str:
               "PCKh counts joints within half of the head segment, from the neck to the top of the head; by MPII's own "
               f"reference length, 0.75 of that, the mean is {spread([run['pckh_mpii'] for run in runs])}. "
               f"The concat head's mAP over the best single stream's: {spread(best)} points. "
-              f"Training took {spread(minutes)} minutes a seed on one core of an AMD EPYC."]  # fmt: skip
+              f"Training took {spread(minutes)} minutes a seed on {machine}. "
+              "The seeds differ in initial weights and order; the figures are the same."]  # fmt: skip
     return "\n".join(lines)
 
 
 def main() -> None:
     """Score the runs and print, keep or insert the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", help="folders that `actionzoo train` wrote, one a seed")
+    parser.add_argument("runs", nargs="*", help="folders that `actionzoo train` wrote, one a seed")
     parser.add_argument("--length", type=int, default=20_000, help="ten times the test figures of each task")
-    parser.add_argument("--json", type=Path, help="file to keep the figures in, used instead of scoring if it exists")
+    parser.add_argument("--json", type=Path, help="file to keep the figures in")
+    parser.add_argument("--from-json", type=Path, help="such a file, to print or write its tables without scoring")
+    parser.add_argument("--machine", default="this machine", help="what the runs were trained on, in words")
     parser.add_argument("--write", type=Path, help="markdown page to insert the tables in")
     args = parser.parse_args()
-    if args.json and args.json.exists():
-        runs = json.loads(args.json.read_text())
+    if bool(args.runs) == bool(args.from_json):
+        parser.error("give either runs to score, or --from-json")
+    if args.from_json:
+        kept = json.loads(args.from_json.read_text())
     else:
-        runs = [score(run, args.length) for run in args.runs]
-        if args.json:
-            with atomic_path(args.json) as temporary:
-                temporary.write_text(json.dumps(runs, indent=1) + "\n")
-    text = tables(runs)
+        kept = {"machine": args.machine, "length": args.length, "runs": {r: score(r, args.length) for r in args.runs}}
+    if args.json:
+        with atomic_path(args.json) as temporary:
+            temporary.write_text(json.dumps(kept, indent=1) + "\n")
+    text = tables(list(kept["runs"].values()), kept["machine"])
     print(text)
     if args.write:
         page = args.write.read_text(encoding="utf-8")

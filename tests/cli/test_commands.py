@@ -170,6 +170,16 @@ def test_train_errors(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_eval_scores_data_with_some_of_the_classes(tmp_path, capsys):
+    known = actionzoo.list_weights("prfnet_tiny.sports20")[0].classes
+    names = [known[3], known[11]]
+    for i, name in enumerate(names):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40), (90 * i, 30, 60)).save(tmp_path / "test" / name / "a.png")
+    assert main(["eval", "--model", "prfnet_tiny.sports20", "--data", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 2
+
+
 def test_eval_errors(saved, tmp_path, capsys):
     data = pictures.write(tmp_path / "shapes", train=1, test=1)
     fails(capsys, "eval", "--model", saved, "--data", str(data), "--split", "val", match="no split 'val'")

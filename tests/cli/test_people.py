@@ -105,7 +105,8 @@ class TestTrain:
         assert {key: scored[key] for key in ("pckh", "top1", "map")} == {
             key: metrics[key] for key in ("pckh", "top1", "map")
         }
-        fails(capsys, "eval", "--model", f"local-dir:{tmp_path / 'run'}", "--data", "figures:pose", match="the data 10")
+        trained = f"local-dir:{tmp_path / 'run'}"
+        fails(capsys, "eval", "--model", trained, "--data", "figures:pose", match="the data has")
 
     def test_a_pose_net_on_figures_in_cocos_order(self, tmp_path, capsys):
         train = ["train", *POSE, "num_joints=17", "--data", "figures:pose", "--length", "6", "--img-size", "32"]
@@ -162,7 +163,7 @@ class TestTrain:
     def test_eval_refusals(self, saved, data, capsys):
         model = ["eval", "--model", saved["bodypart"]]
         fails(capsys, *model, *poses(data, "data"), match="the pose data has no split 'test'; it has train")
-        fails(capsys, *model, "--data", "figures:fine_grained", match="the model has 3 classes, the data 8")
+        fails(capsys, *model, "--data", "figures:fine_grained", match="the model knows the actions")
         fails(capsys, "eval", "--model", saved["plain"], *poses(data, "test"), match="finds no joints")
 
 
@@ -223,3 +224,17 @@ class TestPredict:
         out = ["--output", str(tmp_path / "out")]
         fails(capsys, "predict", *arguments, "--model", saved[model], *out, match=message)
         assert not (tmp_path / "out").exists()
+
+
+def test_figures_take_a_fraction_for_validation(tmp_path, capsys):
+    argv = ["train", *BODYPART, "--data", "figures:fine_grained", "--output", str(tmp_path / "run")]
+    fails(capsys, *argv, "--val-fraction", "7", match="at least 0 and below 1, got 7")
+    assert not (tmp_path / "run").exists()
+
+
+def test_actions_without_joints_are_remarked_on(data, tmp_path, capsys):
+    shapes = ["--data", str(data / "shapes"), "--epochs", "1", "--batch-size", "6"]
+    assert main(["train", *BODYPART, *shapes, "--output", str(tmp_path / "a")]) == 0
+    assert "nobody in the training data has joints" in capsys.readouterr().err
+    assert main(["train", *BODYPART, *shapes, *poses(data, "data"), "--output", str(tmp_path / "b")]) == 0
+    assert "joints" not in capsys.readouterr().err

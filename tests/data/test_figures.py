@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
-from actionzoo.data import PersonImages, TopDown
+from actionzoo.data import ActingFigures, PersonImages, TopDown, collate_figures
 from actionzoo.data._figures import drawing
 from actionzoo.data._figures.scenes import TASKS
 from actionzoo.data.figures import FigurePeople
@@ -225,3 +225,12 @@ def test_a_batch_of_images_collates():
     assert pixels.shape == (3, 3, 32, 32)
     assert target["joints"].shape == (3, 1, 16, 3)
     assert target["label"].tolist() == [0, 1, 2]
+
+
+def test_batches_of_clips_keep_everybodys_truth():
+    figures = ActingFigures("crowd", length=6, size=32, frames=4)
+    clips, truth = next(iter(DataLoader(figures, 6, collate_fn=collate_figures)))
+    assert clips.shape == (6, 3, 4, 32, 32)
+    assert torch.equal(clips[5], figures[5][0])
+    assert [len(target["labels"]) for target in truth] == [len(figures[i][1]["labels"]) for i in range(6)]
+    assert len({len(target["labels"]) for target in truth}) > 1

@@ -131,6 +131,33 @@ class TestPeople:
         assert result.label == pipe.classes[int(expected.argmax())]
         assert result.score == result.people[0].score == pytest.approx(float(expected.max()))
 
+    def test_several_actions_at_once_are_scored_each_by_itself(self):
+        model = people.bodypart(4)
+        model.pretrained_cfg["recipe"] = {"action_loss": "bce"}
+        picture = Image.new("RGB", (64, 64), (90, 120, 30))
+        scores = torch.tensor(pipeline(model)(picture).people[0].scores)
+        with torch.no_grad():
+            seen = []
+            model.register_forward_hook(lambda module, args, output: seen.append(output))
+            pipeline(model)(picture)
+        assert_close(scores, model.ensemble(seen[0], multi_label=True)[0])
+        assert scores.sum() > 1.2
+
+    @pytest.mark.parametrize("none", [[], torch.zeros(0, 4)], ids=["list", "tensor"])
+    def test_without_people_there_is_nothing_to_label(self, pipe, none):
+        picture = Image.new("RGB", (64, 48))
+        result, other = pipe([picture, picture], [none, [[0, 0, 30, 40]]])
+        assert (result.people, result.scores, result.top()) == ([], (), [])
+        assert len(other.people) == 1
+        with pytest.raises(RuntimeError, match="no people"):
+            _ = result.label
+        assert json.loads(result.to_json())["label"] is None
+        assert result.draw().size[0] >= 64
+
+    def test_grey_models_are_refused(self):
+        with pytest.raises(ValueError, match="in_chans=3, not 1"):
+            PeoplePipeline(actionzoo.create("pose_tiny", in_chans=1))
+
     def test_the_whole_picture_is_one_person_by_default(self, pipe):
         result = pipe(PHOTO)
         assert [person.box for person in result.people] == [(0.0, 0.0, 850.0, 567.0)]
@@ -205,13 +232,11 @@ class TestPictures:
     @pytest.mark.parametrize(
         ("boxes", "message"),
         [
-            ([], r"N at least 1, got \(0,\)"),
-            (torch.empty(0, 4), r"N at least 1, got \(0, 4\)"),
             ([1.0, 2, 3, 4], r"got \(4,\)"),
             ([[5.0, 5, 5, 9]], "has no area"),
             ([[0.0, 0, float("nan"), 9]], "has no area"),
         ],
-        ids=["none", "none-of-four", "flat", "no-area", "nan"],
+        ids=["flat", "no-area", "nan"],
     )
     def test_bad_boxes(self, pipe, boxes, message):
         with pytest.raises(ValueError, match=message):
@@ -264,6 +289,15 @@ class TestResult:
         assert result.attention.shape == (32, 32)
         changed = ImageChops.difference(result.image, result.draw_attention())
         assert changed.getbbox() == (75, 75, 325, 325)
+
+    def test_attention_far_beyond_the_picture_costs_no_more(self, pipe, monkeypatch):
+        picture = Image.new("RGB", (40, 40), (200, 50, 50))
+        result = pipe(picture, [[-30_000, -30_000, 30_000, 30_000]])
+        sizes = []
+        crop = Image.Image.crop
+        monkeypatch.setattr(Image.Image, "crop", lambda self, box: (sizes.append(box), crop(self, box))[1])
+        assert result.draw_attention().size == (40, 40)
+        assert sizes == [(0, 0, 40, 40)]
 
     def test_attention_of_a_whole_picture(self, pipe):
         result = pipe(PHOTO)

@@ -396,6 +396,43 @@ class TestTask:
         assert again.identity() == tasks[0].identity()
         assert str(tmp_path) not in tasks[0].identity()
 
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"figures": ActingFigures("pose", "train", 6, 64, seed=1)},
+            {"figures": ActingFigures("pose", "train", 6, 96)},
+            {"figures": ActingFigures("fine_grained", "train", 6, 64)},
+            {"pose": False},
+            {"action": False},
+        ],
+        ids=["seed", "size", "task", "pose", "action"],
+    )
+    def test_identity_tells_figures_apart(self, other):
+        arguments = {"figures": ActingFigures("pose", "train", 6, 64), "pose": True, "action": True}
+
+        def identity(**changes):
+            source = FigurePeople(**{**arguments, **changes})
+            return PeopleTask({"train": PeopleSplit(action=[source])}, ACTIONS).identity()
+
+        assert identity() == identity()
+        assert identity() != identity(**other)
+
+    def test_splits_of_other_names_are_refused(self, tmp_path):
+        poses = read_keypoints(*people.write_mpii(tmp_path, 2))
+        with pytest.raises(ValueError, match=r"splits train, val, test, got \['validation'\]"):
+            annotated_task(pose={"train": poses, "validation": poses})
+
+    @pytest.mark.parametrize("side", [0, 100])
+    def test_sizes_that_the_model_cannot_take_are_refused_at_once(self, side):
+        model, task = people.bodypart(8), small_task()
+        task.check(model)
+        with pytest.raises(ValueError, match=rf"{side}x{side} pixels \(--img-size\).*multiples of 64"):
+            task.configure({**model.pretrained_cfg, "input_size": (3, side, side)}, RECIPE)
+
+    def test_grey_models_are_refused(self):
+        with pytest.raises(ValueError, match="in_chans=3, not 1"):
+            small_task().check(actionzoo.create("bodypart_tiny", in_chans=1))
+
     def test_describe(self):
         assert small_task(5).describe() == "8 actions; people of pose and action sets: 5 + 5 train, 0 + 12 test"
 
@@ -486,7 +523,7 @@ class TestFit:
         source = people.Alone(people.figure(), 16)
         split = PeopleSplit(pose=[source])
         recipe = recipes["people"].override(
-            epochs=12, batch_size=8, lr=5e-3, warmup_epochs=0, pose_rotation=0.0, rescale=0.0, hflip=0.0
+            epochs=24, batch_size=8, lr=5e-3, warmup_epochs=0, pose_rotation=0.0, rescale=0.0, hflip=0.0
         )
         metrics = run(PeopleTask({"train": split, "val": split}), tmp_path / "run", people.pose(), recipe)
         history = json.loads((tmp_path / "run" / "history.json").read_text())
