@@ -20,7 +20,7 @@ def run_list(args: argparse.Namespace) -> int:
         print(json.dumps([_describe(info) for info in infos], indent=1))
         return 0
     for info in infos:
-        weights = ", ".join(f"{entry.tag} ({entry.covers})" for entry in info.weights) or "-"
+        weights = ", ".join(dict.fromkeys(f"{entry.tag} ({entry.covers})" for entry in info.weights)) or "-"
         print(f"{info.name:<28} {info.parameters / 1e6:8.2f} M  {info.task:<22} {weights}")
     return 0
 
