@@ -42,6 +42,9 @@ def run(args: argparse.Namespace) -> int:
     blueprint = _blueprint(args.model, model_args)
     recipe = _recipe(args, "people" if hasattr(blueprint, "heatmap_stride") else "scratch")
     task = read_task(args, blueprint, args.seed, args.val_fraction)
+    ignored = sorted(parse_pairs(args.set, "--set").keys() & task.unused_fields)
+    if ignored:
+        raise ValueError(f"training a {type(blueprint).__name__} takes no notice of {', '.join(ignored)}; leave it out")
     classifier = getattr(blueprint, "num_classes", None) is not None
     seed_everything(args.seed)
     classes = {"num_classes": len(task.classes)} if classifier else {}

@@ -262,7 +262,8 @@ class _Run:
         return cast(dict[str, Any], found[0])
 
     def finish(self, card: dict[str, Any]) -> dict[str, Any]:
-        self.cfg.update({**card, "recipe": asdict(self.recipe), "seed": self.seed})
+        used = {key: value for key, value in asdict(self.recipe).items() if key not in self.task.unused_fields}
+        self.cfg.update({**card, "recipe": used, "seed": self.seed})
         self._save_trained()  # before the report, whose failure should not cost the weights
         split = next(name for name in ("test", "val", "train") if name in self.task.splits)
         metrics = {"split": split, **self.score(split, report=True)}

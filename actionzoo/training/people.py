@@ -43,6 +43,11 @@ class PeopleTask:
     one action each or several; multi-label sets come with `(K,)` labels, see `PersonExample`.
     """
 
+    unused_fields: frozenset[str] = frozenset(
+        ("crop_pct", "resize", "scale", "hue", "grayscale", "auto_augment", "erase", "label_smoothing", "repeats",
+         "final_input", "concat_weight", "weighted", "zoom")
+    )  # fmt: skip
+
     def __init__(self, splits: Mapping[str, PeopleSplit], classes: Sequence[str] = (), name: str = "people") -> None:
         """Describe the data.
 

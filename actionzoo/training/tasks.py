@@ -52,6 +52,8 @@ class Task(Protocol):
     """Splits that there are, among train, val and test."""
     headline: str
     """Name of the metric that a progress line shows."""
+    unused_fields: frozenset[str]
+    """Fields of a recipe that the task takes no notice of."""
 
     def configure(self, cfg: dict[str, Any], recipe: Recipe) -> None:
         """Note in the model's configuration what the task decides, and build the transforms from it."""
@@ -102,6 +104,9 @@ class ImageTask:
     """Classify whole images; a model with `forward_stage` is trained by `progressive_step`."""
 
     headline = "top1"
+    unused_fields: frozenset[str] = frozenset(
+        ("pose_rotation", "action_rotation", "rescale", "action_loss", "action_weight", "sigma")
+    )
 
     def __init__(self, samples: ActionSamples) -> None:
         """Wrap labelled files."""

@@ -232,6 +232,15 @@ def test_figures_take_a_fraction_for_validation(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_recipe_fields_of_other_tasks_are_refused(data, tmp_path, capsys):
+    output = ["--output", str(tmp_path / "run")]
+    argv = ["train", *BODYPART, "--data", "figures:fine_grained", "--set", "erase=0.5", "sigma=1.5", "zoom=False"]
+    fails(capsys, *argv, *output, match="training a BodyPartNet takes no notice of erase, zoom")
+    argv = ["train", "--model", "plain_tiny", "--data", str(data / "shapes"), "--set", "sigma=1.5"]
+    fails(capsys, *argv, *output, match="training a PlainClassifier takes no notice of sigma")
+    assert not (tmp_path / "run").exists()
+
+
 def test_actions_without_joints_are_remarked_on(data, tmp_path, capsys):
     shapes = ["--data", str(data / "shapes"), "--epochs", "1", "--batch-size", "6"]
     assert main(["train", *BODYPART, *shapes, "--output", str(tmp_path / "a")]) == 0
