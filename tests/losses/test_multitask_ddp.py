@@ -13,7 +13,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
 
+from actionzoo.layers import encode_heatmaps
 from actionzoo.losses import MultitaskAwareLoss
+from tests import people
 
 SAMPLES, STEPS = 3, 3
 # Seconds: a worker that waits in vain gives up after the first; the second also covers a slow start of both.
@@ -71,7 +73,25 @@ def work(rank, folder):
         criterion(wrapped(images), *annotations).total.backward()
         optimizer.step()
     torch.save(net.state_dict(), f"{folder}/{rank}.pt")
+    torch.save(train_bodypart(rank).state_dict(), f"{folder}/bodypart{rank}.pt")
     dist.destroy_process_group()
+
+
+def train_bodypart(rank):
+    """A real network, whose heads and streams all wait for one another's gradients."""
+    net = people.bodypart(4)
+    wrapped, criterion = DistributedDataParallel(net), MultitaskAwareLoss(lam=0.5)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    generator = torch.Generator().manual_seed(rank)
+    images = torch.randn(2, 3, 64, 64, generator=generator)
+    joints, targets = torch.full((2, 16, 3), -1.0), torch.tensor([-1, -1])
+    if rank == 0:
+        joints, targets = 8 * torch.rand(2, 16, 3, generator=generator), torch.tensor([-1, 2])
+    for _ in range(2):
+        optimizer.zero_grad()
+        criterion(wrapped(images), *encode_heatmaps(joints, 8), targets).total.backward()
+        optimizer.step()
+    return net
 
 
 def run_two_processes(folder):
@@ -86,12 +106,20 @@ def run_two_processes(folder):
             if process.is_alive():
                 process.kill()
             process.join()
-    return [torch.load(os.path.join(folder, f"{rank}.pt"), weights_only=True) for rank in range(2)]
+    names = ("0", "1", "bodypart0", "bodypart1")
+    return [torch.load(os.path.join(folder, f"{name}.pt"), weights_only=True) for name in names]
 
 
 @pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="torch was built without gloo")
 def test_a_worker_without_annotations_stays_in_step(tmp_path):
-    first, second = run_two_processes(tmp_path)
+    first, second, *bodyparts = run_two_processes(tmp_path)
+    start = people.bodypart(4)
+    for key, value in start.named_parameters():
+        assert torch.equal(bodyparts[0][key], bodyparts[1][key])
+        assert bodyparts[0][key].isfinite().all()
+        if key.startswith(("head.", "stream_heads.", "pose.")):
+            assert not torch.equal(bodyparts[0][key], value)
+
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
 

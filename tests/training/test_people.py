@@ -519,6 +519,15 @@ class TestFit:
         with pytest.raises(ValueError, match="was written with recipe"):
             run(small_task(), tmp_path / "b", recipe=RECIPE.override(sigma=1.0), resume=True)
 
+    def test_mixed_precision_saves_full_precision(self, tmp_path):
+        metrics = run(small_task(), tmp_path / "run", amp="bf16")
+        (first, last) = json.loads((tmp_path / "run" / "history.json").read_text())
+        assert last["losses"][2] < first["losses"][2]
+        assert 0 <= metrics["pckh"] <= 100
+        saved = actionzoo.create(f"local-dir:{tmp_path / 'run'}").state_dict()
+        assert {value.dtype for value in saved.values()} == {torch.float32, torch.int64}
+        assert all(value.isfinite().all() for value in saved.values())
+
     def test_a_pose_net_learns_a_pose(self, tmp_path):
         source = people.Alone(people.figure(), 16)
         split = PeopleSplit(pose=[source])
