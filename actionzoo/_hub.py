@@ -19,6 +19,8 @@ CONFIG_NAME = "config.json"
 # What the hub accepts in a model card, as far as it concerns us.
 PIPELINE_TAGS = {
     "image classification": "image-classification",
+    "video classification": "video-classification",
+    "object detection": "object-detection",
     "pose and action recognition": "image-classification",
     "pose estimation": "keypoint-detection",
 }

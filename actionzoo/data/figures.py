@@ -21,9 +21,8 @@ from ._figures.states import PART_STATES as PART_STATES
 from ._figures.states import part_group as part_group
 from ._figures.states import part_states
 from ._figures.truth import Drawn, coco_keypoints, mpii_joints
+from .folders import SPLITS
 from .people import PersonExample
-
-SPLITS = ("train", "val", "test")
 
 __all__ = ["PARTS", "PART_STATES", "ActingFigures", "FigurePeople", "collate_figures", "part_group"]
 

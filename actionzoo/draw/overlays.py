@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ..layers.heatmaps import COCO_JOINTS, MPII_JOINTS
 from .canvas import (
     HALO,
     LEFT,
@@ -45,16 +46,12 @@ class Skeleton(NamedTuple):
 
 
 COCO_SKELETON = Skeleton(
-    ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
-     "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
-     "right_knee", "left_ankle", "right_ankle"),
+    COCO_JOINTS,
     ((0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12), (11, 12),
      (11, 13), (13, 15), (12, 14), (14, 16)),
 )  # fmt: skip
 MPII_SKELETON = Skeleton(
-    ("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
-     "neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow",
-     "left_wrist"),
+    MPII_JOINTS,
     ((0, 1), (1, 2), (2, 6), (3, 6), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (10, 11), (11, 12), (12, 7),
      (13, 7), (13, 14), (14, 15)),
 )  # fmt: skip

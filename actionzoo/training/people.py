@@ -18,13 +18,13 @@ from ..data.people import FolderPeople, PeopleSource
 from ..data.top_down import PersonImages, TopDown, mix
 from ..layers import encode_heatmaps
 from ..losses import MultitaskAwareLoss, joints_mse
-from ..models.pose_hrnet import flip_pairs_of
+from ..models.pose_hrnet import LAYOUTS, flip_pairs_of
 from .evaluate import write_report
 from .evaluate_people import PeopleEvaluation, evaluate_people
 from .recipes import Recipe
 from .tasks import StepTools
 
-NUM_JOINTS = {"mpii": 16, "coco": 17}
+NUM_JOINTS = {layout: count for count, layout in LAYOUTS.items()}
 
 
 class PeopleSplit(NamedTuple):
@@ -229,7 +229,7 @@ def figures_task(
             pose=[people("pose", split)] if "pose" in tasks and len(tasks) > 1 else [],
             action=[people(task, split) for task in acting],
         )
-        for split in ("train", "val", "test")
+        for split in SPLITS
         if val or split != "val"
     }
     classes = ActingFigures(acting[0], "train", 0).classes
@@ -252,7 +252,7 @@ def annotated_task(
         name: The data in words, see `PeopleTask`.
 
     Raises:
-        ValueError: If neither is given, or the layout is unknown.
+        ValueError: If neither is given, or the layout or a split is unknown.
     """
     if samples is None and not pose:
         raise ValueError("nothing to train on; give action pictures, people with joints, or both")

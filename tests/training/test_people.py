@@ -451,7 +451,7 @@ class TestTask:
     def test_annotated_refusals(self):
         with pytest.raises(ValueError, match="nothing to train on"):
             annotated_task()
-        with pytest.raises(ValueError, match="layout is one of mpii, coco, got 'lsp'"):
+        with pytest.raises(ValueError, match="layout is one of coco, mpii, got 'lsp'"):
             annotated_task(ActionSamples(ACTIONS, {}), layout="lsp")
 
     def test_action_pictures_have_as_many_joints_as_the_layout(self, tmp_path):
