@@ -1,5 +1,6 @@
 """Data on disk, its transforms and its labels."""
 
+from .boxes import read_person_boxes as read_person_boxes
 from .figures import ActingFigures as ActingFigures
 from .figures import FigurePeople as FigurePeople
 from .figures import collate_figures as collate_figures
@@ -27,6 +28,7 @@ from .top_down import invert_affine as invert_affine
 from .top_down import mix as mix
 from .transforms import denormalize as denormalize
 from .transforms import eval_transform as eval_transform
+from .transforms import keep_person_crop as keep_person_crop
 from .transforms import train_transform as train_transform
 
 __all__ = [
@@ -51,11 +53,13 @@ __all__ = [
     "denormalize",
     "eval_transform",
     "invert_affine",
+    "keep_person_crop",
     "load_image",
     "mix",
     "read_coco_keypoints",
     "read_keypoints",
     "read_mpii",
+    "read_person_boxes",
     "read_samples",
     "train_transform",
 ]

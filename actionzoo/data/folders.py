@@ -4,12 +4,14 @@ import csv
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 from torch.utils.data import Dataset
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
@@ -25,6 +27,8 @@ class ActionSamples:
     items: dict[str, list[tuple[Path, int]]]
     skipped: int = 0
     """Rows of a table without a label."""
+    boxes: Mapping[Path, Tensor] = field(default_factory=dict, compare=False)
+    """People in the pictures where they are known, `(n, 4)` float xyxy in pixels, the surest first (`with_boxes`)."""
 
     def hold_out(self, fraction: float, seed: int = 0) -> "ActionSamples":
         """Move a fraction of every class of `train` to `val`, drawn with a seed; `test` is left alone.
@@ -50,7 +54,7 @@ class ActionSamples:
             train += rows[count:]
         if not val:
             raise ValueError(f"a fraction of {fraction} of {len(train)} training images holds out none; raise it")
-        return ActionSamples(self.classes, {**self.items, "train": sorted(train), "val": sorted(val)}, self.skipped)
+        return replace(self, items={**self.items, "train": sorted(train), "val": sorted(val)})
 
     def relabel(self, mapping: Mapping[str, str]) -> "ActionSamples":
         """Merge or rename classes: every class -> its new name.
@@ -68,7 +72,30 @@ class ActionSamples:
         classes = tuple(sorted({mapping[name] for name in self.classes}))
         index = [classes.index(mapping[name]) for name in self.classes]
         items = {split: [(path, index[k]) for path, k in rows] for split, rows in self.items.items()}
-        return ActionSamples(classes, items, self.skipped)
+        return replace(self, classes=classes, items=items)
+
+    def with_boxes(self, boxes: Mapping[Path, Tensor]) -> "ActionSamples":
+        """Add the boxes of people, as `read_person_boxes` gives them; those of other pictures are left out.
+
+        Args:
+            boxes: `(n, 4)` xyxy, half-open, in pixels of the upright picture, by the paths of `items`; the surest
+                person comes first.
+
+        Raises:
+            ValueError: If no picture has an entry, or boxes have the wrong shape.
+        """
+        paths = [path for rows in self.items.values() for path, _ in rows]
+        known = {path: torch.as_tensor(boxes[path], dtype=torch.float32) for path in paths if path in boxes}
+        if not known:
+            pictures, others = next(iter(map(str, paths)), "none"), next(iter(map(str, boxes)), "none")
+            raise ValueError(
+                f"no picture has boxes: pictures are named like {pictures}, boxes like {others}; read both with the "
+                "same root"
+            )
+        for path, found in known.items():
+            if found.ndim != 2 or found.shape[1] != 4:
+                raise ValueError(f"the boxes of a picture are (n, 4), xyxy; {path} has {tuple(found.shape)}")
+        return replace(self, boxes=known)
 
 
 def read_samples(data: str | Path, root: str | Path | None = None, label: str | None = None) -> ActionSamples:
@@ -152,16 +179,22 @@ class ActionImages(Dataset):
     """Map-style data set of (transformed image, class index)."""
 
     def __init__(
-        self, items: Sequence[tuple[Path, int]], transform: Callable[[Image.Image], Any] | None = None
+        self,
+        items: Sequence[tuple[Path, int]],
+        transform: Callable[..., Any] | None = None,
+        boxes: Mapping[Path, Tensor] | None = None,
     ) -> None:
         """Wrap a split.
 
         Args:
             items: Files and class indices, as `ActionSamples.items[split]` holds them.
             transform: Called with every RGB image.
+            boxes: People in the pictures, as `ActionSamples.boxes` holds them. If given, the transform is called with
+                the image and its `(n, 4)` boxes, or None where it has no entry; see `train_transform`.
         """
         self.items = list(items)
         self.transform = transform
+        self.boxes = boxes
 
     def __len__(self) -> int:
         """Number of images."""
@@ -175,7 +208,10 @@ class ActionImages(Dataset):
         """
         path, target = self.items[i]
         image = load_image(path)
-        return (self.transform(image) if self.transform else image), target
+        if self.transform is None:
+            return image, target
+        people = () if self.boxes is None else (self.boxes.get(path),)
+        return self.transform(image, *people), target
 
     def class_counts(self) -> Counter[int]:
         """Images of every class index."""

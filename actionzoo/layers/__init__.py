@@ -17,6 +17,7 @@ from .part_cropper import MPII_FALLBACK as MPII_FALLBACK
 from .part_cropper import MPII_PARTS as MPII_PARTS
 from .part_cropper import PartCropper as PartCropper
 from .part_cropper import part_boxes as part_boxes
+from .path_aggregation import PathAggregation as PathAggregation
 from .region_focus import RegionFocusedGenerator as RegionFocusedGenerator
 from .region_focus import attention_map as attention_map
 from .region_focus import chain_boxes as chain_boxes
@@ -33,6 +34,7 @@ __all__ = [
     "AttentionImageStream",
     "FeatureMapViT",
     "PartCropper",
+    "PathAggregation",
     "RegionFocusedGenerator",
     "SerializedAttention",
     "WeightedAttentionMixture",

@@ -11,6 +11,8 @@ from .curves import plot_curves as plot_curves
 from .curves import precision_recall_curve as precision_recall_curve
 from .curves import roc_auc as roc_auc
 from .curves import roc_curve as roc_curve
+from .detection import box_average_precision as box_average_precision
+from .detection import coco_box_ap as coco_box_ap
 from .keypoints import COCO_SIGMAS as COCO_SIGMAS
 from .keypoints import keypoint_average_precision as keypoint_average_precision
 from .keypoints import oks as oks
@@ -23,6 +25,8 @@ __all__ = [
     "COCO_SIGMAS",
     "accuracy",
     "average_precision",
+    "box_average_precision",
+    "coco_box_ap",
     "cohen_kappa",
     "confusion_matrix",
     "f1_scores",

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._matching import check_images, coco_summary, match, rank
+
 # How far annotators differ at each of the 17 COCO joints, as a share of the square root of a person's area.
 COCO_SIGMAS = (
     *(0.026, 0.025, 0.025, 0.035, 0.035),
     *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062),
     *(0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
 )
-_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-_RECALLS = np.linspace(0, 1, 101)
 
 
 def oks(
@@ -74,34 +74,23 @@ def keypoint_average_precision(
         ValueError: If the lists differ in length, a shape or a value is wrong (see `oks`), a score is NaN,
             `max_people` is below 1 or nobody has a visible joint.
     """
-    if len(predictions) != len(ground_truth):
-        raise ValueError(
-            f"expected predictions and ground truth of the same images, got {len(predictions)} and {len(ground_truth)}"
-        )
+    check_images(predictions, ground_truth)
     if max_people < 1:
         raise ValueError(f"max_people must be at least 1, got {max_people}")
-    hits, scores, count = [np.zeros((len(_THRESHOLDS), 0), dtype=bool)], [np.zeros(0)], 0
+    hits, scores, count = [], [], 0
     for (keypoints, confidence), (target, area) in zip(predictions, ground_truth):
         points, people, areas = _people(keypoints, target, area, sigmas)
-        surest = torch.as_tensor(confidence).detach().cpu().double().numpy()
-        if surest.shape != (len(points),) or np.isnan(surest).any():
-            raise ValueError(f"expected ({len(points)},) scores without NaN, one per prediction, got {surest.shape}")
+        order, surest = rank(confidence, len(points))
+        order = order[:max_people]
         annotated = (people[..., 2] > 0).any(1)
         people, areas = people[annotated], areas[annotated]
-        order = np.argsort(-surest, kind="stable")[:max_people]
         similarity = _similarity(points[order][:, None], people[None], areas[None], sigmas)
-        hits.append(_match(similarity.numpy()))
+        hits.append(match(similarity.numpy()))
         scores.append(surest[order])
         count += len(people)
     if count == 0:
         raise ValueError("nobody has a visible joint, so average precision is undefined")
-    precision, recall = _curves(np.concatenate(hits, 1), np.concatenate(scores), count)
-    return {
-        "ap": float(precision.mean()),
-        "ap50": float(precision[0]),
-        "ap75": float(precision[5]),
-        "ar": float(recall.mean()),
-    }
+    return coco_summary(hits, scores, count)
 
 
 def _people(
@@ -135,34 +124,3 @@ def _similarity(points: Tensor, people: Tensor, areas: Tensor, sigmas: Sequence[
     visible = (people[..., 2] > 0).expand_as(joints)
     counted = torch.where(visible & ~joints.isnan(), joints, 0.0)
     return counted.sum(-1) / visible.sum(-1)
-
-
-def _match(similarity: np.ndarray) -> np.ndarray:
-    """Whether each of D predictions, surest first, finds a free one of G people, at T thresholds: (T, D)."""
-    predictions, people = similarity.shape
-    hits = np.zeros((len(_THRESHOLDS), predictions), dtype=bool)
-    if people == 0:
-        return hits
-    free = np.ones((len(_THRESHOLDS), people), dtype=bool)
-    for d, row in enumerate(similarity):
-        candidates = np.where(free & (row >= _THRESHOLDS[:, None]), row, -1.0)
-        # of equals the last, as COCO takes it
-        best = people - 1 - candidates[:, ::-1].argmax(1)
-        hits[:, d] = candidates.max(1) >= 0
-        free[hits[:, d], best[hits[:, d]]] = False
-    return hits
-
-
-def _curves(hits: np.ndarray, scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Average precision and final recall at every threshold, (T,) each, for predictions (T, D) on `count` people."""
-    hits = hits[:, np.argsort(-scores, kind="stable")]
-    if hits.shape[1] == 0:
-        return np.zeros(len(hits)), np.zeros(len(hits))
-    found = hits.cumsum(1)
-    recall = found / count
-    precision = found / np.arange(1, hits.shape[1] + 1)
-    best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    # 0 at the recalls that are never reached
-    padded = np.pad(best_from_here, ((0, 0), (0, 1)))
-    sampled = [curve[np.searchsorted(reached, _RECALLS)] for curve, reached in zip(padded, recall)]
-    return np.stack(sampled).mean(1), recall[:, -1]

@@ -2,6 +2,7 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from actionzoo.data import DAR_4, PPMI_24, PPMI_24_TO_12, ActionImages, ActionSamples, load_image, read_samples
@@ -120,6 +121,31 @@ def test_relabel_merges_classes(folder):
         samples.relabel({"a_run": 1, "b_walk": 2})
 
 
+def test_boxes_belong_to_pictures_and_stay_when_those_are_sorted_anew(folder):
+    samples = read_samples(folder)
+    first, second = samples.items["train"][0][0], samples.items["test"][0][0]
+    boxes = {first: torch.ones(2, 4), second: torch.zeros(0, 4), folder / "other.jpg": torch.ones(1, 4)}
+    known = samples.with_boxes(boxes)
+    assert samples.boxes == {}
+    assert (known.items, known.classes) == (samples.items, samples.classes)
+    assert set(known.boxes) == {first, second}
+    assert known.boxes[first].tolist() == [[1.0] * 4] * 2
+    for changed in (known.hold_out(0.2), known.relabel({"a_run": "move", "b_walk": "move"})):
+        assert changed.boxes is known.boxes
+
+
+def test_boxes_of_other_pictures_or_shapes_are_refused(folder):
+    samples = read_samples(folder)
+    path = samples.items["train"][0][0]
+    with pytest.raises(ValueError, match=r"named like .*data/train/a_run/0\.jpg, boxes like .*other\.jpg; read both"):
+        samples.with_boxes({folder / "other.jpg": torch.ones(1, 4)})
+    with pytest.raises(ValueError, match="boxes like none"):
+        samples.with_boxes({})
+    for shape in ((4,), (1, 5)):
+        with pytest.raises(ValueError, match=r"\(n, 4\), xyxy; .*0\.jpg has "):
+            samples.with_boxes({path: torch.ones(shape)})
+
+
 def test_the_papers_label_lists():
     assert (len(PPMI_24), len(set(PPMI_24_TO_12.values())), len(DAR_4)) == (24, 12, 4)
     assert set(PPMI_24_TO_12) == set(PPMI_24)
@@ -130,6 +156,15 @@ def test_images_are_transformed_and_counted(folder):
     dataset = ActionImages(read_samples(folder).items["test"], lambda image: image.size)
     assert dataset[5] == ((40, 30), 1)
     assert dataset.class_counts() == {0: 4, 1: 4}
+
+
+def test_transforms_are_told_of_people(folder):
+    items = read_samples(folder).items["test"][:2]
+    boxes = {items[0][0]: torch.ones(1, 4)}
+    dataset = ActionImages(items, lambda image, boxes: (image.size, boxes), boxes)
+    assert dataset[0] == (((40, 30), boxes[items[0][0]]), 0)
+    assert dataset[1] == (((40, 30), None), 0)
+    assert ActionImages(items, boxes=boxes)[0][0].size == (40, 30)
 
 
 def test_unreadable_pictures_are_named(tmp_path):

@@ -24,6 +24,18 @@ def naive_average_precision(scores, positive):
     return area
 
 
+def naive_monotone_average_precision(scores, positive):
+    """VOC's way: list precision and recall, raise precision to the best from there on, add up the steps of recall."""
+    recalls, precisions = [0.0], [0.0]
+    for threshold in sorted(set(scores), reverse=True):
+        taken = [p for s, p in zip(scores, positive) if s >= threshold]
+        recalls.append(sum(taken) / sum(positive))
+        precisions.append(sum(taken) / len(taken))
+    for i in range(len(precisions) - 2, -1, -1):
+        precisions[i] = max(precisions[i], precisions[i + 1])
+    return sum((recalls[i] - recalls[i - 1]) * precisions[i] for i in range(1, len(recalls)))
+
+
 @st.composite
 def tables(draw):
     """Scores on a coarse scale, so that most of them tie, and multi-hot targets with gaps."""
@@ -45,6 +57,36 @@ def test_equals_the_naive_loop_and_sklearn_with_ties_and_gaps(table):
             continue
         assert value == pytest.approx(naive_average_precision(scores[known, k], positive), abs=1e-12)
         assert value == pytest.approx(average_precision_score(positive, scores[known, k]), abs=1e-12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables())
+def test_monotone_equals_the_loop_and_is_never_below(table):
+    scores, targets = table
+    plain = average_precision(torch.tensor(scores), torch.tensor(targets)).tolist()
+    for k, value in enumerate(average_precision(torch.tensor(scores), torch.tensor(targets), monotone=True).tolist()):
+        known = targets[:, k] != -1
+        positive = targets[known, k] == 1
+        if not positive.any():
+            assert math.isnan(value)
+            continue
+        assert value == pytest.approx(naive_monotone_average_precision(scores[known, k], positive), abs=1e-12)
+        assert plain[k] - 1e-12 <= value <= 1
+        ranked_apart = scores[known, k][positive].min() > max(scores[known, k][~positive], default=-np.inf)
+        assert (value == pytest.approx(1, abs=1e-12)) == ranked_apart
+
+
+def test_hand_worked_monotone_values():
+    scores = torch.tensor([[0.9], [0.8], [0.7], [0.6]])
+    # Precisions at the hits 1/2 and 2/3: the second reaches back to the first.
+    late = torch.tensor([[0], [1], [1], [0]])
+    assert mean_average_precision(scores, late) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert mean_average_precision(scores, late, monotone=True) == pytest.approx(2 / 3)
+    # Falling precisions stay as they are.
+    falling = torch.tensor([[1], [0], [1], [0]])
+    assert mean_average_precision(scores, falling, monotone=True) == pytest.approx((1 + 2 / 3) / 2)
+    # A constant output still earns the share of positives.
+    assert mean_average_precision(torch.ones(4, 1), falling, monotone=True) == 0.5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
