@@ -149,34 +149,19 @@ def to_json(value: Mapping[str, Any], **options: Any) -> str:
         raise
 
 
-def save_checkpoint(
-    model: nn.Module,
-    path: str | os.PathLike[str],
-    *,
-    metadata: Mapping[str, Any] | None = None,
-    dtype: torch.dtype | None = None,
-) -> Path:
-    """Write a model's tensors and what is known of it to a safetensors file, atomically.
+def stored_tensors(model: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """Copies of a model's tensors on the CPU, as a file holds them.
 
-    Tensors that share memory are written once per name, so that every name is found when loading.
+    Tensors that share memory are copied once per name, so that every name is found when loading.
 
     Args:
-        model: the model; its `pretrained_cfg` gives architecture, arguments, classes, mean and std.
-        path: the file to write; its folder must exist.
-        metadata: further or corrected entries, such as `licence`, `data`, `metrics`, `recipe`, `classes`.
-        dtype: cast floating tensors to this type, e.g. `torch.float16` to halve the file.
-
-    Returns:
-        The path written.
+        model: the model.
+        dtype: cast floating tensors to this type.
 
     Raises:
-        ValueError: if the name does not end in `.safetensors`, or a cast tensor is not finite.
-        TypeError: if an entry of the metadata cannot be written as JSON.
+        ValueError: if a cast tensor is not finite.
+        TypeError: if the state dict holds anything else.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"checkpoints are safetensors files: got {path.name!r}, expected NAME.safetensors")
-    text = to_json(describe(model, metadata))
     tensors: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
         if not isinstance(value, Tensor):
@@ -188,7 +173,20 @@ def save_checkpoint(
                 raise ValueError(f"{key} is not finite as {dtype} (largest value {tensor.abs().max():.3g})")
             tensor = cast
         tensors[key] = tensor
+    return tensors
+
+
+def write_checkpoint(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
+    """Write tensors and metadata to a safetensors file, atomically.
+
+    Returns:
+        The path written.
+
+    Raises:
+        TypeError: if an entry of the metadata cannot be written as JSON.
+    """
+    text = to_json(metadata)
     with atomic_path(path) as temporary:
         # save_file would leave a file that only its owner may read
-        temporary.write_bytes(save(tensors, metadata={METADATA_KEY: text, "format": "pt"}))
-    return path
+        temporary.write_bytes(save(dict(tensors), metadata={METADATA_KEY: text, "format": "pt"}))
+    return Path(path)

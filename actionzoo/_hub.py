@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ._checkpoint import atomic_path, describe, file_sha256, save_checkpoint, to_json, tuples
+from ._checkpoint import atomic_path, describe, file_sha256, stored_tensors, to_json, tuples, write_checkpoint
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
@@ -213,7 +213,7 @@ class HubMixin:
         to_json(config)  # an entry that cannot be written fails before the first file is
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        weights = save_checkpoint(model, folder / WEIGHTS_NAME, metadata=metadata)
+        weights = write_checkpoint(folder / WEIGHTS_NAME, stored_tensors(model), describe(model, metadata))
         config["weights_sha256"] = file_sha256(weights)
         # config.json goes last: it names the sha256 of the weights that must already be there.
         for name, text in (("README.md", model_card(config, reference)), (CONFIG_NAME, to_json(config, indent=2))):

@@ -19,6 +19,7 @@ from ._hub import (
     fetch_from_torchvision,
     read_config,
 )
+from ._parts import PartFile, put_together
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SHA256SUMS = "SHA256SUMS"
@@ -117,6 +118,13 @@ class Weights(NamedTuple):
     tensors: StateDict
     info: WeightsInfo
     pinned: str
+    parts: tuple[str, ...] = ()
+    """Names of the bundled weights that hold some of the tensors."""
+
+    @property
+    def origin(self) -> str:
+        """Which weights these are and where they came from, in words."""
+        return f"{self.info}, with {' and '.join(self.parts)}" if self.parts else str(self.info)
 
 
 def bundled_checksums() -> dict[str, str]:
@@ -167,9 +175,7 @@ def weights_of(model: str) -> list[WeightsInfo]:
     return [*bundled_weights(f"{model}.*"), *_published.get(model, ())]
 
 
-def verify_weights(
-    pattern: str = "*", cache_dir: str | os.PathLike[str] | None = None
-) -> list[dict[str, str | None]]:
+def verify_weights(pattern: str = "*", cache_dir: str | os.PathLike[str] | None = None) -> list[dict[str, str | None]]:
     """Hash the bundled files, and the cached files of the published weights, again; touches no network.
 
     Args:
@@ -204,6 +210,43 @@ def _verify(entry: WeightsInfo, cache_dir: str | os.PathLike[str] | None) -> dic
         status = "unrecorded" if expected is None else "ok" if found.startswith(expected) else "mismatch"
     row = {"name": entry.name, "source": entry.source, "path": str(path) if path else None}
     return {**row, "sha256": found, "expected": expected, "status": status}
+
+
+def bundled_part(name: str, sha256: str | None = None) -> PartFile:
+    """The bundled weights of that name, whole, for a file that is completed with them.
+
+    Args:
+        name: `MODEL.TAG`.
+        sha256: what their checksum must be; by default the one that is recorded of them, if any.
+
+    Raises:
+        RuntimeError: if there are none of that name, or they are others.
+    """
+    # Only what lies in the package's own folder is ever opened, whatever the name says.
+    paths = {path.stem: path for path in sorted(CHECKPOINTS.glob("*.safetensors"))}
+    if path := paths.get(name):
+        found = file_sha256(path)
+        if found == (sha256 or bundled_checksums().get(path.name, found)):
+            return PartFile(_read_whole(path)[0], found)
+        there = f"{path} is another file, with sha256 {found}"
+    else:
+        there = f"{CHECKPOINTS} holds {', '.join(paths) or 'none'}"
+    raise RuntimeError(
+        f"needs {name}{f' (sha256 {sha256})' if sha256 else ''}, looked for among the bundled weights: {there}. "
+        "Install the version of actionzoo that bundles them, or have the weights saved without parts."
+    )
+
+
+def _read_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tuple[str, ...]]:
+    """A checkpoint's tensors with those of its parts, its metadata, and the parts' names."""
+    tensors, metadata = read_checkpoint(path)
+    if not (recorded := metadata.get("parts", ())):
+        return tensors, metadata, ()
+    try:
+        whole = put_together(tensors, recorded, bundled_part)
+    except RuntimeError as error:
+        raise RuntimeError(f"{path}: {error}") from error
+    return whole, metadata, tuple(dict.fromkeys(part["weights"] for part in recorded))
 
 
 def _checked(path: Path, info: WeightsInfo) -> str:
@@ -249,9 +292,9 @@ def open_weights(
     elif (path := source.path) is None:
         raise ValueError(f"{source} holds no tensors of its own; pass the state dict itself")
     pinned = _checked(path, source)
-    tensors, metadata = read_checkpoint(path)
+    tensors, metadata, parts = _read_whole(path)
     # A backbone file describes the network that it was cut from, not our model.
-    return Weights(tensors, source.described_by(metadata) if source.covers == "model" else source, pinned)
+    return Weights(tensors, source.described_by(metadata) if source.covers == "model" else source, pinned, parts)
 
 
 def _open_folder(info: WeightsInfo, cache_dir: str | os.PathLike[str] | None) -> Weights:
@@ -275,4 +318,5 @@ def _open_folder(info: WeightsInfo, cache_dir: str | os.PathLike[str] | None) ->
         pinned = f"unpinned (commit {config_path.parent.name[:12]})"
     # What the repository says of itself names the weights better than the repository's own name.
     info = replace(info, tag=str(config.get("tag") or info.tag))
-    return Weights(read_checkpoint(path)[0], info.described_by(config), pinned)
+    tensors, _, parts = _read_whole(path)
+    return Weights(tensors, info.described_by(config), pinned, parts)

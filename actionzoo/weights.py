@@ -10,17 +10,66 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ._checkpoint import describe, stored_tensors, to_json, write_checkpoint
 from ._checkpoint import read_checkpoint as read_checkpoint
-from ._checkpoint import save_checkpoint as save_checkpoint
 from ._hub import HubMixin as HubMixin
-from ._sources import StateDict, Weights, open_weights
+from ._parts import Parts, leave_out
+from ._sources import StateDict, Weights, bundled_part, open_weights
 from ._sources import WeightsInfo as WeightsInfo
 from ._sources import bundled_weights as bundled_weights
 from ._sources import verify_weights as verify_weights
+
+
+def save_checkpoint(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    parts: Parts | None = None,
+) -> Path:
+    """Write a model's tensors and what is known of it to a safetensors file, atomically.
+
+    Tensors that share memory are written once per name, so that every name is found when loading.
+
+    A network that was trained on top of a frozen one need not repeat it: `parts={"convit.": "convit_har_tiny.NAME"}`
+    leaves out every tensor under `convit.` that those bundled weights hold with the same bits (after the cast), and
+    `parts={"trunk.": ("convit_har_tiny.NAME", "backbone.")}` those that they hold under `backbone.`. Tensors that
+    they lack stay in the file. Loading puts everything together again, and needs those very weights.
+
+    Args:
+        model: the model; its `pretrained_cfg` gives architecture, arguments, classes, mean and std.
+        path: the file to write; its folder must exist.
+        metadata: further or corrected entries, such as `licence`, `data`, `metrics`, `recipe`, `classes`.
+        dtype: cast floating tensors to this type, e.g. `torch.float16` to halve the file.
+        parts: what bundled weights hold already, by prefix of the model's tensors.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ValueError: if the name does not end in `.safetensors`, a cast tensor is not finite, a part has nothing in
+            common with the model, a tensor differs from the part's, or the metadata has an entry `parts`.
+        RuntimeError: if a part is not among the bundled weights, or damaged.
+        TypeError: if an entry of the metadata cannot be written as JSON.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"checkpoints are safetensors files: got {path.name!r}, expected NAME.safetensors")
+    if "parts" in (metadata or {}):
+        raise ValueError("metadata: 'parts' says how a file was saved and is written by parts=...; leave it out")
+    about = describe(model, metadata)
+    to_json(about)  # an entry that cannot be written fails before the tensors are copied
+    tensors = stored_tensors(model, dtype)
+    if parts:
+        tensors, about["parts"] = leave_out(tensors, parts, bundled_part)
+    return write_checkpoint(path, tensors, about)
 
 
 def _some(names: Iterable[str], limit: int = 10) -> str:
@@ -203,7 +252,7 @@ def load_weights(
     if any(value.is_meta for value in target.values()):
         raise RuntimeError("the model is on the meta device, which holds no values; build it on another")
     plans = [_plan(model, target, item.tensors, item.info) for item in opened]
-    name = " + ".join(dict.fromkeys(str(item.info) for item in opened))
+    name = " + ".join(dict.fromkeys(item.origin for item in opened))
     refusal = _refusal(model, name, plans)
     if refusal and strict:
         raise RuntimeError(
@@ -223,9 +272,7 @@ def load_weights(
     return report
 
 
-def _report(
-    source: str, plans: Sequence[_Plan], random: tuple[str, ...], pinned: Iterable[str]
-) -> LoadReport:
+def _report(source: str, plans: Sequence[_Plan], random: tuple[str, ...], pinned: Iterable[str]) -> LoadReport:
     unused = [key for plan in plans for key in plan.unexpected]
     unused += [text.partition(":")[0] for plan in plans for text in plan.mismatched]
     return LoadReport(
