@@ -82,6 +82,7 @@ def _row(
 
 
 _prfnet, _bodypart = partial(_row, "prfnet"), partial(_row, "bodypart")
+_convit = partial(_row, "convit_har")
 
 _PRFNET = (
     _prfnet("size", "Table 4", "Proposed", "“Parameter (Mb)”: bytes of the state dict / 10⁶, K = 24", 198.4, "MB",
@@ -202,7 +203,75 @@ _BODYPART = (
               "alike, the columns would give at most 90.09, 90.12 and 88.15, as `pckh_groups` does"),
 )  # fmt: skip
 
-NUMBERS: tuple[PaperNumber, ...] = (*_PRFNET, *_BODYPART)
+_MODELS = "ResNet50, ConViT, human branch, both"
+_CONVIT_HAR = (
+    _convit("cv_parameters", "section 3", "ConViT, K = 40", "parameters (not printed)", 66_100_328, "",
+            "derived", "`create(\"convit_har\")`, and by hand from ResNet-50's 23,508,032"),
+    _convit("cv_parameters_10", "section 3", "ConViT, K = 10", "parameters (not printed)", 66_038_858, "",
+            "derived", "`create(\"convit_har\", num_classes=10)`, and by hand likewise"),
+    _convit("cv_human", "section 3.4", "human branch, K = 40 and 10", "parameters (not printed)",
+            (42_244_136, 42_182_666), "", "derived", "`human` of the network below, and by hand"),
+    _convit("cv_both", "section 3.5", "ConViT and human branch, K = 40 and 10", "parameters (not printed)",
+            (108_344_464, 108_221_524), "", "derived", "`create(\"convit_har_person_resnet50\")`, and by hand"),
+    _convit("cv_vits", "sections 3.3 and 3.4", "ViT 14x14, 7x7, 10x6, 5x3", "parameters of each (not printed)",
+            (21_405_696, 21_104_640, 21_127_168, 21_035_008), "", "derived",
+            "the four `FeatureMapViT`s of that network, and by hand"),
+    _convit("cv_wide", "section 4.2", "heads of a quarter, MLPs of four times the width: ConViT, both",
+            "parameters (not printed)", (225_508_456, 427_160_720), "", "derived",
+            "`create(\"convit_har_person_resnet50\", head_dim=None, mlp_dim=8192)`, and by hand"),
+    _convit("cv_detector", "section 3.4", "Faster R-CNN with PANet, people only", "parameters (not printed)",
+            44_892_761, "", "derived", "`create(\"person_resnet50\")`: torchvision's with two classes and six 3x3 "
+            "convolutions of 256 channels"),
+    _convit("cv_macs", "section 3", "448x448, K = 40: ConViT, and each person besides",
+            "multiply-accumulates of one inference (not printed)", (21.528, 1.577), "G",
+            "derived", "`count_macs(model, images, boxes, ops=\"all\")` with one and two boxes", 0.0005),
+    _convit("cv_depth", "section 4.2", "each ViT", "depth, heads", (2, 4), "",
+            "checked", "blocks and heads of all four"),
+    _convit("cv_tokens", "section 3.3", "ViT 14x14, 7x7", "regions that each receives", (196, 49), "",
+            "checked", "positions of each, and tokens on the meta device"),
+    _convit("cv_human_tokens", "section 3.4", "ViT 10x6, 5x3", "regions that each receives (not printed)", (60, 15), "",
+            "derived", "likewise"),
+    _convit("cv_input", "sections 3.3 and 4.4", "a map of 14x14 from ResNet-50's stride 32", "side of the images",
+            448, "pixels", "derived", "`input_size` of the model; 224 would leave 7x7"),
+    _convit("cv_shapes", "sections 3.3 and 4.4", "448x448", "ResNet-50's last map and ConViT's as CxHxW",
+            (2048, 14, 14, 2048, 7, 7), "", "derived", "`forward_backbone`, `forward_features` on the meta device"),
+    _convit("cv_human_shapes", "section 3.4", "one person", "map of the person and last map as CxHxW",
+            (2048, 10, 6, 2048, 5, 3), "", "derived", "`human.crop`, `human.forward_features` on the meta device"),
+    _convit("cv_heatmap", "section 4.4", "Fig. 9", "heat map of ConViT", (7, 7), "cells",
+            "checked", "`heat_map` and `class_activation_map` on the meta device"),
+    _convit("cv_classes", "section 4.1", "Stanford40, PASCAL VOC 2012 Action", "classes", (40, 10), "",
+            "checked", "rows of both heads"),
+    _convit("cv_recipe", "section 4.2", "SGD", "lr, momentum, weight decay, batch, epochs between drops by 0.1",
+            (1e-3, 0.9, 3e-5, 16, 10), "", "checked", "`recipes[\"convit_har\"]`"),
+    _convit("cv_keep", "section 4.2", "random crop", "share of the person's box that is preserved", 0.7, "",
+            "checked", "`recipes[\"convit_har\"]` and the default of `keep_person_crop`"),
+    _convit("cv_mixup", "section 4.2", "mixup", "alpha", 0.4, "", "checked", "`recipes[\"convit_har\"]`"),
+    _convit("cv_fusion_stanford", "section 4.3", "Stanford40", "weights of ConViT and human branch", (0.83, 0.17), "",
+            "checked", "`FUSION_WEIGHTS`, and the scores of a network built with them; they sum to 1", 1e-6),
+    _convit("cv_fusion_voc", "section 4.3", "PASCAL VOC 2012", "weights of ConViT and human branch", (0.30, 0.70), "",
+            "checked", "likewise", 1e-6),
+    _convit("cv_stanford", "section 1", "ConViT, both", "Stanford40 mAP", (95.2, 95.5), "%", "cell", _NEEDS_DATA),
+    _convit("cv_voc", "section 1", "ConViT, both", "VOC 2012 test mAP", (87.9, 91.5), "%", "cell", _NEEDS_DATA),
+    _convit("cv_gain_stanford", "section 4.3", "both", "over ConViT, Stanford40 mAP", 0.3, "points",
+            "checked", "recomputed from section 1's scores: 95.5 - 95.2", 1e-6),
+    _convit("cv_gain_voc", "section 4.3", "human branch, both", "over ConViT, over the human branch, VOC 2012 mAP",
+            (2.7, 0.9), "points", "checked", "together section 1's 91.5 - 87.9", 1e-6),
+    _convit("cv_human_voc", "Table 2", "human branch", "VOC 2012 test mAP in percent", 90.6, "",
+            "derived", "87.9 + 2.7 and 91.5 - 0.9", 1e-6),
+    _convit("cv_table3_stanford", "Table 3", _MODELS, "Stanford40 mAP in percent", (93.0, 95.2, 93.1, 95.5), "",
+            "checked", "each branch is above ResNet50, both together above each; ConViT and both are section 1's"),
+    _convit("cv_table3_voc", "Table 3", _MODELS, "VOC 2012 mAP in percent", (86.2, 87.6, 89.0, 90.0), "",
+            "checked", "the same order, but that the human branch is above ConViT"),
+    _convit("cv_voc_images", "section 4.1", "PASCAL VOC 2012 Action", "trained on, 2296 + 2292 (not printed)",
+            4588, "images", "derived", "arithmetic"),
+    _convit("cv_test_images", "section 4.1", "Stanford40", "test images", 5352, "images",
+            "not asserted", "9,532 - 4,000 are 5,532"),
+    _convit("cv_voc_split", "Table 3", "ConViT, human branch, both", "VOC 2012 mAP in percent", (87.6, 89.0, 90.0), "",
+            "not asserted", "on the test set section 4.3 has 87.9, 90.6 and 91.5, and gains of 2.7 and 0.9 points "
+            "where these have 1.4 and 1.0: another split, it does not say which; most likely validation"),
+)  # fmt: skip
+
+NUMBERS: tuple[PaperNumber, ...] = (*_PRFNET, *_BODYPART, *_CONVIT_HAR)
 
 
 def number(key: str) -> PaperNumber:

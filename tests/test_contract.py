@@ -10,7 +10,9 @@ import actionzoo
 from actionzoo.profile import count_macs
 from actionzoo.weights import load_weights, save_checkpoint
 
-ALL = actionzoo.list_models()
+# what a detector gives has a length that depends on the picture; tests/models/test_person_detector.py has its contract
+DETECTORS = actionzoo.list_models(task="person detection")
+ALL = [name for name in actionzoo.list_models() if name not in DETECTORS]
 TINY = [name for name in ALL if name.endswith("_tiny")]
 CLASSES = 7
 
@@ -132,10 +134,11 @@ def test_batch_order_and_size_do_not_matter_in_eval(built, name):
         output = model(*inputs)
         permuted = model(*(x[order] for x in inputs))
         single = model(*(x[1:2] for x in inputs))
-    reordered = pytree.tree_map_only(torch.Tensor, lambda x: x[order], output)
-    torch.testing.assert_close(permuted, reordered, rtol=1e-4, atol=1e-5)
-    second = pytree.tree_map_only(torch.Tensor, lambda x: x[1:2], output)
-    torch.testing.assert_close(single, second, rtol=1e-4, atol=1e-5)
+    # indices of rows count anew in every batch
+    reordered = [x[order] for x in floats_of(output)]
+    torch.testing.assert_close(floats_of(permuted), reordered, rtol=1e-4, atol=1e-5)
+    second = [x[1:2] for x in floats_of(output)]
+    torch.testing.assert_close(floats_of(single), second, rtol=1e-4, atol=1e-5)
 
 
 @tiny
@@ -251,7 +254,7 @@ def test_gradient_checkpointing_changes_memory_not_gradients(built, name):
                 module.register_forward_hook(count)
         scalar_of(model(*inputs_of(name))).backward()
     assert calls["saving"] > calls["plain"]
-    own = [key for key, _ in plain.named_buffers() if not key.split(".")[0].endswith("backbone")]
+    own = [key for key, _ in plain.named_buffers() if "backbone" not in key.split(".")]
     assert all(torch.equal(plain.get_buffer(key), saving.get_buffer(key)) for key in own)
     for p, q in zip(plain.parameters(), saving.parameters()):
         assert (p.grad is None) == (q.grad is None)

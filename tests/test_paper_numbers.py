@@ -1,6 +1,7 @@
 """The papers' printed numbers against what this library builds, and the docs against the table of numbers."""
 
 import functools
+import inspect
 import itertools
 import json
 import os
@@ -13,11 +14,14 @@ from typing import Any
 import pytest
 import timm
 import torch
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 import actionzoo
+from actionzoo.data import keep_person_crop
 from actionzoo.layers import AttentionImageStream, mixture_weights, part_boxes
 from actionzoo.losses import MultitaskAwareLoss
 from actionzoo.metrics import cohen_kappa, pckh_groups
+from actionzoo.models import FUSION_WEIGHTS, PersonOutput
 from actionzoo.profile import count_macs
 from actionzoo.training import progressive_step, recipes
 
@@ -306,6 +310,223 @@ def table_6() -> list[float]:
     return [*sorted(number("bp_table6").value)[:2], number("bp_table5").value[-1]]
 
 
+@functools.cache
+def convit(**options: Any) -> Any:
+    """ConViT (`.convit`) and its human branch (`.human`) as the paper has them."""
+    with torch.device("meta"):
+        return actionzoo.create("convit_har_person_resnet50", **options).eval()
+
+
+IMAGE = torch.empty(1, 3, 448, 448, device="meta")
+
+
+def vits() -> list[Any]:
+    """ViT 14x14, 7x7, 10x6 and 5x3."""
+    return [vit for branch in (convit().convit, convit().human) for vit in (branch.vits.vit1, branch.vits.vit2)]
+
+
+def count(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def vit_by_hand(cells: int, dim: int = 2048, head_dim: int = 64, mlp_dim: int = 2048) -> int:
+    """Parameters of two blocks of four heads, whose query, key and value have no bias, and of what is around them."""
+    attention = dim * 3 * 4 * head_dim + 4 * head_dim * dim + dim
+    mlp = dim * mlp_dim + mlp_dim + mlp_dim * dim + dim
+    return cells * dim + 2 * (2 * dim + attention + 2 * dim + mlp) + 2 * dim
+
+
+def branches_by_hand(classes: int, **widths: int) -> list[int]:
+    """Parameters of ConViT, and of its human branch."""
+    fc = 2048 * classes + classes
+    return [base + vit_by_hand(first, **widths) + vit_by_hand(second, **widths) + fc
+            for base, first, second in ((23_508_032, 14 * 14, 7 * 7), (0, 10 * 6, 5 * 3))]  # fmt: skip
+
+
+def branches(classes: int = 40) -> list[int]:
+    found = [count(convit(num_classes=classes).convit), count(convit(num_classes=classes).human)]
+    assert found == branches_by_hand(classes)
+    return found
+
+
+@checks("cv_parameters")
+def convit_parameters(classes: int = 40) -> int:
+    with torch.device("meta"):
+        alone = count(actionzoo.create("convit_har", num_classes=classes))
+    assert alone == branches(classes)[0]
+    return alone
+
+
+CHECKS["cv_parameters_10"] = lambda: convit_parameters(10)
+CHECKS["cv_human"] = lambda: [branches(classes)[1] for classes in (40, 10)]
+
+
+@checks("cv_both")
+def both_branches() -> list[int]:
+    found = [count(convit(num_classes=classes)) for classes in (40, 10)]
+    assert found == [sum(branches(classes)) for classes in (40, 10)]
+    assert actionzoo.model_info("convit_har_person_resnet50").parameters == found[0]
+    return found
+
+
+@checks("cv_vits")
+def parameters_of_the_vits() -> list[int]:
+    found = [count(vit) for vit in vits()]
+    assert found == [vit_by_hand(cells) for cells in (196, 49, 60, 15)]
+    return found
+
+
+@checks("cv_wide")
+def wide_vits() -> list[int]:
+    wide = convit(head_dim=None, mlp_dim=4 * 2048)
+    found = [count(wide.convit), count(wide.human)]
+    assert found == branches_by_hand(40, head_dim=512, mlp_dim=4 * 2048)
+    return [found[0], sum(found)]
+
+
+@checks("cv_detector")
+def person_detector() -> int:
+    with torch.device("meta"):
+        found = count(actionzoo.create("person_resnet50"))
+        plain = count(fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=2))
+    assert found - plain == 3 * 2 * (3 * 3 * 256 * 256 + 256)
+    return found
+
+
+@checks("cv_macs")
+def convit_giga_macs() -> list[float]:
+    one, two = (count_macs(convit(), IMAGE, torch.empty(1, n, 4, device="meta"), ops="all") / 1e9 for n in (1, 2))
+    alone = count_macs(convit().convit, IMAGE, ops="all") / 1e9
+    assert alone == pytest.approx(one - (two - one))
+    return [alone, two - one]
+
+
+@checks("cv_depth")
+def depth_and_heads() -> list[int]:
+    (depth,), (heads,) = ({len(vit.blocks) for vit in vits()}, {b.attn.heads for vit in vits() for b in vit.blocks})
+    return [depth, heads]
+
+
+def tokens(two: list[Any]) -> list[int]:
+    """How many tokens two ViTs get from maps of the size that they are made for."""
+    maps = [torch.empty(1, vit.dim, *vit.grid, device="meta") for vit in two]
+    found = [vit.forward_blocks(x)[0].shape[1] for vit, x in zip(two, maps)]
+    assert found == [vit.pos_embed.shape[1] for vit in two]
+    return found
+
+
+CHECKS["cv_tokens"] = lambda: tokens(vits()[:2])
+CHECKS["cv_human_tokens"] = lambda: tokens(vits()[2:])
+
+
+@checks("cv_input")
+def convit_input() -> int:
+    model = convit().convit
+    side, stride = model.pretrained_cfg["input_size"][-1], model.feature_info[-1]["reduction"]
+    assert side == 14 * stride
+    assert model.forward_backbone(IMAGE[..., :224, :224]).shape[2:] == (7, 7)
+    return side
+
+
+@checks("cv_shapes")
+def convit_shapes() -> list[int]:
+    model = convit().convit
+    return [n for x in (model.forward_backbone(IMAGE), model.forward_features(IMAGE)) for n in x.shape[1:]]
+
+
+@checks("cv_human_shapes")
+def human_shapes() -> list[int]:
+    maps, rois = torch.empty(1, 2048, 14, 14, device="meta"), torch.empty(1, 5, device="meta")
+    human = convit().human
+    return [n for x in (human.crop(maps, rois), human.forward_features(maps, rois)) for n in x.shape[1:]]
+
+
+@checks("cv_heatmap")
+def convit_heatmap() -> list[int]:
+    model = convit().convit
+    found = model.heat_map(IMAGE).shape[1:]
+    assert model.class_activation_map(IMAGE).shape[1:] == found
+    return list(found)
+
+
+@checks("cv_classes")
+def convit_classes() -> list[int]:
+    rows = []
+    for classes in (40, 10):
+        out = convit(num_classes=classes)(IMAGE, torch.empty(1, 3, 4, device="meta"))
+        assert out.logits.shape == (3, out.image_logits.shape[1])
+        rows.append(out.logits.shape[1])
+    return rows
+
+
+@checks("cv_recipe")
+def convit_recipe() -> list[float]:
+    r = recipes["convit_har"]
+    assert r.optimizer == "sgd"
+    (interval,) = {b - a for a, b in itertools.pairwise((0, *r.milestones))}
+    # none is missing at the end
+    assert r.milestones[-1] >= r.epochs - interval
+    return [r.lr, r.momentum, r.weight_decay, r.batch_size, interval]
+
+
+@checks("cv_keep")
+def convit_keep() -> float:
+    assert inspect.signature(keep_person_crop).parameters["keep"].default == recipes["convit_har"].keep_person
+    return recipes["convit_har"].keep_person
+
+
+CHECKS["cv_mixup"] = lambda: recipes["convit_har"].mixup
+
+
+def fusion(data: str) -> list[float]:
+    """How much image and person weigh in a network that is built for a data set."""
+    model = convit(fusion=data)
+    assert sum(FUSION_WEIGHTS[data]) == pytest.approx(1)
+    assert model.fusion == FUSION_WEIGHTS[data]
+    # where the image is sure of the first class, and the person of the second
+    image, person, zero = torch.tensor([[1e4, 0.0]]), torch.tensor([[0.0, 1e4]]), torch.tensor([0])
+    return model.fuse(PersonOutput(person, image, image_index=zero, box_index=zero))[0].tolist()
+
+
+for key, data in (("cv_fusion_stanford", "stanford40"), ("cv_fusion_voc", "voc2012")):
+    CHECKS[key] = lambda data=data: fusion(data)
+
+
+@checks("cv_gain_stanford")
+def gain_stanford() -> float:
+    convit_alone, both = number("cv_stanford").value
+    return both - convit_alone
+
+
+@checks("cv_gain_voc")
+def gain_voc() -> list[float]:
+    (convit_alone, both), (first, second) = number("cv_voc").value, number("cv_gain_voc").value
+    # each from the other, since the human branch's own score is not printed
+    return [both - convit_alone - second, both - convit_alone - first]
+
+
+@checks("cv_human_voc")
+def human_voc() -> float:
+    (convit_alone, both), (first, second) = number("cv_voc").value, number("cv_gain_voc").value
+    assert convit_alone + first == pytest.approx(both - second)
+    return convit_alone + first
+
+
+@checks("cv_table3_stanford")
+def table_3_stanford() -> list[float]:
+    low, middle, *_ = sorted(number("cv_table3_stanford").value)
+    convit_alone, both = number("cv_stanford").value
+    return [low, convit_alone, middle, both]
+
+
+@checks("cv_table3_voc")
+def table_3_voc() -> list[float]:
+    return sorted(number("cv_table3_voc").value)
+
+
+CHECKS["cv_voc_images"] = lambda: 2296 + 2292
+
+
 @pytest.mark.parametrize("row", [r for r in NUMBERS if r.status in ("checked", "derived")], ids=lambda row: row.key)
 def test_number_is_reproduced(row):
     found = CHECKS[row.key]()
@@ -376,6 +597,17 @@ class TestWhatIsNotAsserted:
         found = pckh_groups(pred, torch.zeros(1000, 16, 2), torch.ones(1000, 16), torch.ones(1000))
         assert [round(100 * value, 2) for value in found.values()] == [*columns, most]
         assert most < number("bp_mean").value[i] - 0.05 == mean - 0.05
+
+    def test_images_of_stanford40(self):
+        assert 9532 - 4000 == 5532 != number("cv_test_images").value
+
+    def test_table_3_of_convit_has_another_split_of_voc(self):
+        convit_alone, human, both = number("cv_voc_split").value
+        assert (convit_alone, human, both) == number("cv_table3_voc").value[1:]
+        on_test = (number("cv_voc").value[0], number("cv_human_voc").value, number("cv_voc").value[1])
+        assert on_test == (87.9, 90.6, 91.5) != (convit_alone, human, both)
+        gains = [round(b - a, 1) for a, b in itertools.pairwise((convit_alone, human, both))]
+        assert gains == [1.4, 1.0] != list(number("cv_gain_voc").value)
 
 
 def test_bold_of_table_2():

@@ -18,6 +18,9 @@ def add_data(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--label", help="label column of a CSV file")
     sub.add_argument("--label-map", metavar="FILE.json", help="JSON object class -> new class; or ppmi12, ppmi2")
     sub.add_argument(
+        "--person-boxes", metavar="FILE.csv", help="boxes of the people in the pictures of --data, one row per picture"
+    )
+    sub.add_argument(
         "--length", type=int, help=f"figures of each task for training (default {LENGTH}); a tenth is for testing"
     )
     sub.add_argument("--pose-data", metavar="FILE.json", help="people with joints for training: MPII's or COCO's file")
@@ -40,7 +43,8 @@ def read_task(args: argparse.Namespace, model: Any, seed: int = 0, val_fraction:
         ValueError: If the arguments do not go together, or not with the model.
         FileNotFoundError: If something that they name is not there.
     """
-    from ..training import ImageTask, annotated_task, figures_task
+    from ..models import ConViTHARPerson, PersonDetector
+    from ..training import DetectionTask, HumanBranchTask, ImageTask, annotated_task, figures_task
 
     kind = type(model).__name__
     finds_joints, learns_actions = hasattr(model, "heatmap_stride"), getattr(model, "num_classes", None) is not None
@@ -48,6 +52,8 @@ def read_task(args: argparse.Namespace, model: Any, seed: int = 0, val_fraction:
     if not 0 <= val_fraction < 1:
         raise ValueError(f"--val-fraction is a part of train, at least 0 and below 1, got {val_fraction}")
     _check(args, figures)
+    if finds_joints and args.person_boxes:
+        raise ValueError(f"{kind} takes every picture as one person; --person-boxes is for classifiers of pictures")
     if not finds_joints and (figures or args.pose_data or args.pose_test):
         raise ValueError(f"{kind} finds no joints; joints and figures are for models that do: bodypart_*, pose_*")
     layout = model.pretrained_cfg.get("joints")
@@ -67,6 +73,10 @@ def read_task(args: argparse.Namespace, model: Any, seed: int = 0, val_fraction:
     if val_fraction and not args.data:
         raise ValueError("--val-fraction holds out labelled pictures, which --data gives")
     samples = _samples(args).hold_out(val_fraction, seed) if args.data else None
+    if isinstance(model, PersonDetector | ConViTHARPerson):
+        if args.person_boxes is None:
+            raise ValueError(f"{kind} learns from the boxes of people, which --person-boxes gives")
+        return (DetectionTask if isinstance(model, PersonDetector) else HumanBranchTask)(samples)  # type: ignore[arg-type]
     if not finds_joints:
         return ImageTask(samples)  # type: ignore[arg-type]
     return annotated_task(samples, pose=_poses(args, layout), layout=layout, name=args.data or "people")
@@ -77,7 +87,8 @@ def _check(args: argparse.Namespace, figures: bool) -> None:
     poses = [option for option in ("pose_data", "pose_test") if getattr(args, option)]
     if not args.data and not poses:
         raise ValueError("no data: give --data, --pose-data or --pose-test")
-    labelled = [f"--{option.replace('_', '-')}" for option in ("root", "label", "label_map") if getattr(args, option)]
+    options = ("root", "label", "label_map", "person_boxes")
+    labelled = [f"--{option.replace('_', '-')}" for option in options if getattr(args, option)]
     if labelled and (figures or not args.data):
         raise ValueError(f"{', '.join(labelled)} says something of labelled pictures, which --data does not give")
     if figures and (poses or args.pose_images):
@@ -97,10 +108,15 @@ def _poses(args: argparse.Namespace, layout: str) -> dict[str, Any]:
 
 def _samples(args: argparse.Namespace) -> Any:
     """The labelled files that the arguments of `add_data` name."""
+    from ..data.boxes import read_person_boxes
     from ..data.folders import read_samples
     from ..data.labels import LABEL_MAPS
 
     samples = read_samples(args.data, args.root, args.label)
+    if args.person_boxes is not None:
+        data = Path(args.data)
+        root = args.root or (data if data.is_dir() else data.parent)
+        samples = samples.with_boxes(read_person_boxes(args.person_boxes, root))
     if args.label_map is None:
         return samples
     if args.label_map in LABEL_MAPS:

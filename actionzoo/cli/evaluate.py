@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
         task.rename(cfg["classes"])
     task.check(model)
     task.configure(cfg, recipes["scratch"].override(crop_pct=cfg.get("crop_pct", 1.0)))
-    loader = DataLoader(task.dataset(args.split, train=False), args.batch_size, num_workers=args.workers)
+    dataset = task.dataset(args.split, train=False)
+    loader = DataLoader(dataset, args.batch_size, num_workers=args.workers, collate_fn=task.collate)
     result = task.score(model.to(args.device), loader, args.device, not args.json)
     if args.output is not None:
         task.report(result, args.output)

@@ -24,8 +24,10 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         "--boxes",
         nargs="+",
         metavar="X1,Y1,X2,Y2",
-        help="where the people of a single picture are, for models that find joints; else it counts whole",
+        help="where the people of a single picture are, for models that find joints (else it counts whole) or label "
+        "people (else a detector finds them)",
     )
+    sub.add_argument("--detector", metavar="MODEL", help="person detector of a model that labels people")
     sub.add_argument("--top", type=int, default=5, help="how many actions to show")
     sub.add_argument("--output", type=Path, default=Path("."), help="folder of the annotated pictures")
     sub.add_argument("--no-draw", action="store_true", help="write no pictures")
@@ -35,7 +37,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Label every picture; one that cannot be read is reported and does not stop the others."""
-    from ..pipeline import PeoplePipeline, pipeline
+    from ..pipeline import PeoplePipeline, PersonActionPipeline, pipeline
 
     if args.top < 1:
         raise ValueError(f"--top is at least 1, got {args.top}")
@@ -47,9 +49,14 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--boxes are those of one picture, and there are {len(files)}")
     failures = [f"{item}: no such file, no picture in it, or no match" for item in missing]
     name = model_name(args)
-    pipe: Any = pipeline(name, weights=args.weights, device=args.device)
-    if boxes and not isinstance(pipe, PeoplePipeline):
-        raise ValueError(f"{name} labels whole pictures; --boxes are for models that find joints: bodypart_*, pose_*")
+    pipe: Any = pipeline(name, weights=args.weights, device=args.device, detector=args.detector)
+    if boxes and not isinstance(pipe, PeoplePipeline | PersonActionPipeline):
+        raise ValueError(
+            f"{name} takes whole pictures; --boxes are for models that find joints or label people: bodypart_*, "
+            "pose_*, convit_har_person_*"
+        )
+    if args.boxes is None and isinstance(pipe, PersonActionPipeline) and pipe.detector is None:
+        raise ValueError(f"{name} labels people and finds none: give --boxes, or a --detector such as person_tiny")
     rows, used = [], set()
     for file in files:
         try:
@@ -97,10 +104,17 @@ def _expand(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
 def _print_result(file: Path, result: Any, top: int, written: list[Path]) -> None:
     print(file.name if file.is_relative_to(ASSETS) else file)
     for number, person in enumerate(result.people, 1):
-        scores = [score for _, _, score in person.keypoints]
-        print(f"  person {number}: {person.joints_seen} of {len(scores)} joints, mean score {_mean(scores):.2f}")
+        facts = []
+        if person.keypoints:
+            scores = [score for _, _, score in person.keypoints]
+            facts.append(f"{person.joints_seen} of {len(scores)} joints, mean score {_mean(scores):.2f}")
+        if person.detection is not None:
+            facts.append(f"found with {person.detection:.0%} at {', '.join(f'{v:.0f}' for v in person.box)}")
+        print(f"  person {number}{': ' if facts else ''}{'; '.join(facts)}")
         _print_top(person.top(result.classes, top), "    ")
-    if not result.people:
+    if result.image_only:
+        print("  nobody to label; the image as a whole:")
+    if not result.people or result.image_only:
         _print_top(result.top(top), "  ")
     for path in written:
         print(f"  wrote {path}")

@@ -18,7 +18,16 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--model-args", nargs="*", default=[], metavar="KEY=VALUE", help="arguments of the model")
     sub.add_argument("--pretrained", action="store_true", help="start from the published weights")
     sub.add_argument("--weights", help="start from this checkpoint or tag")
-    sub.add_argument("--recipe", help="scratch (classifiers), people (pose and action), or a paper's: prfnet, bodypart")
+    sub.add_argument(
+        "--convit",
+        metavar="MODEL",
+        help="trained ConViT that a person_* detector or a convit_har_person_* model starts from, and leaves as it is",
+    )
+    sub.add_argument(
+        "--recipe",
+        help="by default scratch (classifiers), people (pose and action), detector (person_*) or human_branch "
+        "(convit_har_person_*); or a paper's: prfnet, convit_har, bodypart",
+    )
     sub.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other fields of the recipe")
     sub.add_argument("--epochs", type=int)
     sub.add_argument("--batch-size", type=int)
@@ -39,8 +48,12 @@ def run(args: argparse.Namespace) -> int:
     model_args = parse_pairs(args.model_args, "--model-args")
     if "num_classes" in model_args:
         raise ValueError("the data says how many classes there are; leave num_classes out of --model-args")
+    convit = _convit(args)
+    if convit is not None and args.model.startswith("convit_har_person"):
+        # of the same sizes and layers, unless asked otherwise
+        model_args = {**convit.pretrained_cfg["model_args"], **model_args}
     blueprint = _blueprint(args.model, model_args)
-    recipe = _recipe(args, "people" if hasattr(blueprint, "heatmap_stride") else "scratch")
+    recipe = _recipe(args, _default_recipe(blueprint))
     task = read_task(args, blueprint, args.seed, args.val_fraction)
     ignored = sorted(parse_pairs(args.set, "--set").keys() & task.unused_fields)
     if ignored:
@@ -49,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     seed_everything(args.seed)
     classes = {"num_classes": len(task.classes)} if classifier else {}
     model = create(args.model, args.pretrained, weights=args.weights, **classes, **model_args)
+    if convit is not None:
+        model.load_convit(convit)  # type: ignore[operator]
     main_process = int(os.environ.get("RANK", "0")) == 0  # under torchrun, one of many speaks
     if main_process and not args.json:
         print(f"{args.model}: {task.describe()}")
@@ -74,6 +89,33 @@ def run(args: argparse.Namespace) -> int:
     if main_process:
         print_metrics(metrics, args.json)
     return 0
+
+
+def _default_recipe(model: Any) -> str:
+    from ..models import ConViTHARPerson, PersonDetector
+
+    if isinstance(model, PersonDetector):
+        return "detector"
+    if isinstance(model, ConViTHARPerson):
+        return "human_branch"
+    return "people" if hasattr(model, "heatmap_stride") else "scratch"
+
+
+def _convit(args: argparse.Namespace) -> Any:
+    """The trained ConViT asked for; a model that stays random where it is frozen is refused."""
+    from ..pipeline import whole_model
+
+    frozen = args.model.startswith(("person_", "convit_har_person"))
+    if args.convit is None:
+        if frozen and not (args.weights or args.pretrained or "." in args.model):
+            raise ValueError(
+                f"{args.model} is trained on a frozen ConViT, which would be random; give a trained one as --convit, "
+                "or whole weights as --weights"
+            )
+        return None
+    if not frozen:
+        raise ValueError(f"--convit is for person_* and convit_har_person_* models; {args.model} holds no ConViT")
+    return whole_model(args.convit)
 
 
 def _lacks_poses(task: Any) -> bool:

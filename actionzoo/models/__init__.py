@@ -5,6 +5,13 @@ from .bodypart import BodyPartNet as BodyPartNet
 from .bodypart import BodyPartOutput as BodyPartOutput
 from .convit_har import ConViTHAR as ConViTHAR
 from .convit_har import ViTPair as ViTPair
+from .convit_har_person import FUSION_WEIGHTS as FUSION_WEIGHTS
+from .convit_har_person import ConViTHARPerson as ConViTHARPerson
+from .convit_har_person import HumanBranch as HumanBranch
+from .convit_har_person import PersonOutput as PersonOutput
+from .convit_har_person import fuse_scores as fuse_scores
+from .person_detector import PersonDetector as PersonDetector
+from .person_detector import associate_boxes as associate_boxes
 from .pose_hrnet import HRNetTrunk as HRNetTrunk
 from .pose_hrnet import PoseHRNet as PoseHRNet
 from .prfnet import FocusOutput as FocusOutput
@@ -12,14 +19,21 @@ from .prfnet import PRFNet as PRFNet
 from .prfnet import StageOutput as StageOutput
 
 __all__ = [
+    "FUSION_WEIGHTS",
     "BodyPartNet",
     "BodyPartOutput",
     "ConViTHAR",
+    "ConViTHARPerson",
     "FocusOutput",
     "HRNetTrunk",
+    "HumanBranch",
     "PRFNet",
+    "PersonDetector",
+    "PersonOutput",
     "PlainClassifier",
     "PoseHRNet",
     "StageOutput",
     "ViTPair",
+    "associate_boxes",
+    "fuse_scores",
 ]

@@ -5,18 +5,15 @@ the backbone's last map to one another, the second those of the same map at half
 fewer to relate. It shares nothing but its name with the ConViT that timm has.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-import timm
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from ..layers import FeatureMapViT
 from ..registry import register_model
-from ..weights import HubMixin, WeightsInfo
-from ._maps import prefixed, select_maps, take_indices
+from ..weights import WeightsInfo
+from ._maps import FeatureMapNet
 
 __all__ = ["ConViTHAR", "ViTPair", "convit_har_resnet50", "convit_har_tiny"]
 
@@ -79,7 +76,7 @@ class ViTPair(nn.Module):
         return self.vit2(self.down(self.vit1(x)))
 
 
-class ConViTHAR(HubMixin, nn.Module):
+class ConViTHAR(FeatureMapNet):
     """Backbone, two feature-map ViTs, global average pooling, one linear classifier (ConViT Fig. 5)."""
 
     def __init__(
@@ -120,36 +117,23 @@ class ConViTHAR(HubMixin, nn.Module):
         Raises:
             ValueError: If the backbone gives no feature maps, or a setting is unknown or out of range.
         """
-        super().__init__()
-        # the attributes of a timm model are not declared, so it is typed loosely
-        self.backbone: Any = timm.create_model(backbone, num_classes=0, in_chans=in_chans, **(backbone_args or {}))
-        self.out_indices = select_maps(self.backbone, backbone, len(self.backbone.feature_info), None)
-        maps = [self.backbone.feature_info[i] for i in self.out_indices]
-        self.feature_info = [{**info, "module": f"backbone.{info['module']}"} for info in maps]
-        self.backbone.prune_intermediate_layers(list(self.out_indices), prune_norm=True, prune_head=True)
-
-        dim, stride = maps[-1]["num_chs"], maps[-1]["reduction"]
+        super().__init__(backbone, in_chans, backbone_args)
+        dim, stride = self.feature_info[-1]["num_chs"], self.feature_info[-1]["reduction"]
         grid = (-(-input_size[1] // stride), -(-input_size[2] // stride))
-        self.num_classes, self.in_chans = num_classes, in_chans
+        self.num_classes = num_classes
         self.num_features = self.head_hidden_size = dim
         self._set_global_pool(global_pool)
         self.vits: Any = ViTPair(dim, grid, depth, heads, head_dim, mlp_dim, pool)
         self.drop = nn.Dropout(drop_rate)
         self.fc: nn.Module = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
-        self.pretrained_cfg = self.default_cfg = {
-            "num_classes": num_classes,
-            "input_size": (in_chans, *input_size[1:]),
-            "pool_size": self.vits.vit2.grid,
-            "crop_pct": 448 / 512,
-            "crop_mode": "squash",
-            "interpolation": "bilinear",
-            "mean": IMAGENET_DEFAULT_MEAN,
-            "std": IMAGENET_DEFAULT_STD,
-            "first_conv": prefixed(self.backbone.default_cfg.get("first_conv")),
-            "classifier": "fc",
-        }
-        if test_input_size is not None:
-            self.pretrained_cfg["test_input_size"] = (in_chans, *test_input_size[1:])
+        self.pretrained_cfg = self.default_cfg = self._configuration(
+            input_size,
+            test_input_size,
+            num_classes=num_classes,
+            pool_size=self.vits.vit2.grid,
+            crop_pct=448 / 512,
+            classifier="fc",
+        )
 
     @property
     def classifier_names(self) -> tuple[str, ...]:
@@ -158,16 +142,14 @@ class ConViTHAR(HubMixin, nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that optimizers should not decay, as timm asks: positions, and the backbone's own."""
-        own = self.backbone.no_weight_decay() if hasattr(self.backbone, "no_weight_decay") else set()
-        return {f"vits.{name}" for name in self.vits.no_weight_decay()} | {f"backbone.{name}" for name in own}
+        return {f"vits.{name}" for name in self.vits.no_weight_decay()} | super().no_weight_decay()
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass instead of keeping them: less memory, more time.
 
         The backbone's BatchNorm layers see a recomputed batch twice, as in timm.
         """
-        if hasattr(self.backbone, "set_grad_checkpointing"):
-            self.backbone.set_grad_checkpointing(enable)
+        super().set_grad_checkpointing(enable)
         self.vits.set_grad_checkpointing(enable)
 
     def get_classifier(self) -> nn.Module:
@@ -183,21 +165,11 @@ class ConViTHAR(HubMixin, nn.Module):
         fc = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
         self.fc = fc.to(device=reference.device, dtype=reference.dtype)
 
-    def _set_global_pool(self, global_pool: str) -> None:
-        if global_pool not in ("avg", ""):
-            raise ValueError(f"global_pool is 'avg' or '' (none), got {global_pool!r}")
-        self.global_pool = global_pool
+    def _final(self, maps: list[Tensor]) -> Tensor:
+        return self.vits(maps[-1])
 
-    def _maps(self, images: Tensor, indices: Sequence[int]) -> list[Tensor]:
-        """Some of the backbone's maps, running it no deeper than they lie."""
-        if images.ndim != 4 or images.shape[1] != self.in_chans:
-            raise ValueError(
-                f"ConViTHAR expects images (B, {self.in_chans}, H, W), got shape {tuple(images.shape)}; "
-                "give a single image a batch dimension with [None], or build with in_chans=…"
-            )
-        return self.backbone.forward_intermediates(
-            images, indices=list(indices), stop_early=True, intermediates_only=True
-        )
+    def _drop_head(self) -> None:
+        self.vits, self.fc = nn.Identity(), nn.Identity()
 
     def forward_backbone(self, images: Tensor) -> Tensor:
         """The backbone's last map, which the human branch shares: `(B, C, H, W)` -> `(B, D, h, w)`."""
@@ -221,54 +193,6 @@ class ConViTHAR(HubMixin, nn.Module):
             ValueError: If the images' rank or channels are wrong.
         """
         return self.forward_head(self.forward_features(images))
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The backbone's maps as timm returns them, shallowest first: what a detector's neck takes.
-
-        Args:
-            x: `(B, C, H, W)` images.
-            indices: Which of the maps: all if None, the last n if a number.
-            norm: Accepted for timm's sake; the maps have no norm of their own.
-            stop_early: Accepted for timm's sake; with `intermediates_only` the backbone always stops early.
-            output_fmt: `"NCHW"` only.
-            intermediates_only: Leave out the last ViT's map.
-
-        Returns:
-            List of maps, or `(forward_features(x), list of maps)`.
-
-        Raises:
-            ValueError: If `output_fmt` is not `"NCHW"`, or an index is out of range.
-        """
-        if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt is 'NCHW', got {output_fmt!r}")
-        take = take_indices(len(self.feature_info), indices)
-        if intermediates_only:
-            return self._maps(x, [self.out_indices[i] for i in take])
-        maps = self._maps(x, self.out_indices)
-        return self.vits(maps[-1]), [maps[i] for i in take]
-
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Keep only what `forward_intermediates` needs, as timm's feature extraction asks for.
-
-        Raises:
-            ValueError: If an index is out of range.
-        """
-        take = take_indices(len(self.feature_info), indices)
-        self.out_indices = self.out_indices[: max(take) + 1]
-        self.backbone.prune_intermediate_layers(list(self.out_indices), prune_norm=True, prune_head=True)
-        if prune_head:
-            self.vits, self.fc = nn.Identity(), nn.Identity()
-        return take
 
     def heat_map(self, images: Tensor) -> Tensor:
         """Mean over the channels of the last map (Fig. 9): `(B, C, H, W)` images -> `(B, h / 2, w / 2)`.

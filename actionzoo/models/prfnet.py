@@ -9,11 +9,9 @@ head on the whole image alone.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import timm
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -25,8 +23,8 @@ from ..layers import (
     chain_boxes,
 )
 from ..registry import register_model
-from ..weights import HubMixin, WeightsInfo
-from ._maps import prefixed, select_maps, take_indices
+from ..weights import WeightsInfo
+from ._maps import FeatureMapNet
 
 __all__ = [
     "ClassifierHead",
@@ -90,7 +88,7 @@ class ClassifierHead(nn.Module):
         return x if pre_logits else self.fc(x)
 
 
-class PRFNet(HubMixin, nn.Module):
+class PRFNet(FeatureMapNet):
     """Progressive region-focused network on the last S feature maps of any timm backbone (PRF-Net section 3).
 
     `forward` is the paper's inference (Eqs 14-15). Training calls `forward_stage` for each of its S + 1 steps,
@@ -147,23 +145,14 @@ class PRFNet(HubMixin, nn.Module):
         Raises:
             ValueError: If the backbone has no such feature maps or `global_pool` is unknown.
         """
-        super().__init__()
-        # the attributes of a timm model are not declared, so it is typed loosely
-        self.backbone: Any = timm.create_model(backbone, num_classes=0, in_chans=in_chans, **(backbone_args or {}))
-        self.out_indices = select_maps(self.backbone, backbone, stages, out_indices)
-        maps = [self.backbone.feature_info[i] for i in self.out_indices]
-        self.feature_info = [{**info, "module": f"backbone.{info['module']}"} for info in maps]
-        self.backbone.prune_intermediate_layers(list(self.out_indices), prune_norm=True, prune_head=True)
-
-        self.num_stages = len(self.out_indices)
+        super().__init__(backbone, in_chans, backbone_args, stages, out_indices)
         self.num_classes = num_classes
-        self.in_chans = in_chans
         self.num_features = self.num_stages * dim
         self.head_hidden_size = hidden
         self.drop_rate = drop_rate
         self._set_global_pool(global_pool)
         self.attention: Any = nn.ModuleList(
-            SerializedAttention(info["num_chs"], dim, tokens, num_heads, mlp_ratio) for info in maps
+            SerializedAttention(info["num_chs"], dim, tokens, num_heads, mlp_ratio) for info in self.feature_info
         )
         self.stage_heads: Any = nn.ModuleList(
             ClassifierHead(dim, hidden, num_classes, drop_rate) for _ in self.out_indices if stage_heads
@@ -172,20 +161,19 @@ class PRFNet(HubMixin, nn.Module):
         self.head: Any = ClassifierHead(self.num_features, hidden, num_classes, drop_rate)
         self.focus = RegionFocusedGenerator(kappa, center_offset)
         self.grad_checkpointing = False
-        self.pretrained_cfg = self.default_cfg = {
-            "num_classes": num_classes,
-            "input_size": (in_chans, *input_size[1:]),
-            "pool_size": (tokens, tokens),
-            "crop_pct": 256 / 260,
-            "crop_mode": "squash",
-            "interpolation": "bilinear",
-            "mean": IMAGENET_DEFAULT_MEAN,
-            "std": IMAGENET_DEFAULT_STD,
-            "first_conv": prefixed(self.backbone.default_cfg.get("first_conv")),
-            "classifier": "head.fc",
-        }
-        if test_input_size is not None:
-            self.pretrained_cfg["test_input_size"] = (in_chans, *test_input_size[1:])
+        self.pretrained_cfg = self.default_cfg = self._configuration(
+            input_size,
+            test_input_size,
+            num_classes=num_classes,
+            pool_size=(tokens, tokens),
+            crop_pct=256 / 260,
+            classifier="head.fc",
+        )
+
+    @property
+    def num_stages(self) -> int:
+        """S, how many of the backbone's feature maps are used."""
+        return len(self.out_indices)
 
     @property
     def classifier_names(self) -> tuple[str, ...]:
@@ -194,17 +182,15 @@ class PRFNet(HubMixin, nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that optimizers should not decay, as timm asks: positions, and the backbone's own."""
-        own = self.backbone.no_weight_decay() if hasattr(self.backbone, "no_weight_decay") else set()
-        return {f"attention.{i}.pos_embed" for i in range(self.num_stages)} | {f"backbone.{name}" for name in own}
+        return {f"attention.{i}.pos_embed" for i in range(self.num_stages)} | super().no_weight_decay()
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass instead of keeping them: less memory, more time.
 
         The backbone's BatchNorm layers see a recomputed batch twice, as in timm.
         """
+        super().set_grad_checkpointing(enable)
         self.grad_checkpointing = enable
-        if hasattr(self.backbone, "set_grad_checkpointing"):
-            self.backbone.set_grad_checkpointing(enable)
 
     def get_classifier(self) -> nn.Module:
         """The concat head's Linear, the classifier that `forward` uses."""
@@ -226,21 +212,11 @@ class PRFNet(HubMixin, nn.Module):
         for head in (self.head, *self.stage_heads):
             head.reset(num_classes)
 
-    def _set_global_pool(self, global_pool: str) -> None:
-        if global_pool not in ("avg", ""):
-            raise ValueError(f"global_pool is 'avg' or '' (none), got {global_pool!r}")
-        self.global_pool = global_pool
+    def _final(self, maps: list[Tensor]) -> Tensor:
+        return self._tokens(maps)
 
-    def _maps(self, images: Tensor, count: int) -> list[Tensor]:
-        """The first `count` of the S feature maps, running the backbone no deeper than they lie."""
-        if images.ndim != 4 or images.shape[1] != self.in_chans:
-            raise ValueError(
-                f"PRFNet expects images (B, {self.in_chans}, H, W), got shape {tuple(images.shape)}; "
-                "give a single image a batch dimension with [None], or build with in_chans=…"
-            )
-        return self.backbone.forward_intermediates(
-            images, indices=list(self.out_indices[:count]), stop_early=True, intermediates_only=True
-        )
+    def _drop_head(self) -> None:
+        self.attention, self.stage_heads, self.head = nn.ModuleList(), nn.ModuleList(), nn.Identity()
 
     def _attend(self, stage: int, features: Tensor) -> Tensor:
         block = self.attention[stage]
@@ -256,7 +232,7 @@ class PRFNet(HubMixin, nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Attended token maps of all stages: `(B, C, H, W)` -> `(B, S * d, g, g)`, deepest stage first."""
-        return self._tokens(self._maps(images, self.num_stages))
+        return self._tokens(self._maps(images, self.out_indices))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Mean over tokens, then the concat head: `(B, S * d, g, g)` -> `(B, K)`, or `(B, hidden)`."""
@@ -298,12 +274,12 @@ class PRFNet(HubMixin, nn.Module):
         if losses is not None and stage != last:
             raise ValueError(f"losses weight the concat head only, stage {last}; got them with stage {stage}")
         if stage == last:
-            maps = self._maps(images, self.num_stages)
+            maps = self._maps(images, self.out_indices)
             logits = self.forward_head(self._tokens(maps, losses))
             return StageOutput(logits, maps[-1]) if return_features else logits
         if not self.stage_heads:
             raise RuntimeError("this model has no stage heads (stage_heads=False, or prune_for_inference())")
-        features = self._maps(images, stage)[-1]
+        features = self._maps(images, self.out_indices[stage - 1 : stage])[0]
         logits = self.stage_heads[stage - 1](self._attend(stage - 1, features).mean(1))
         return StageOutput(logits, features) if return_features else logits
 
@@ -317,57 +293,6 @@ class PRFNet(HubMixin, nn.Module):
     ) -> Tensor | StageOutput:
         """Short form of `model(images, stage=…)`: `(B, C, H, W)` -> `(B, K)` logits of one step, see `forward`."""
         return self(images, stage=stage, losses=losses, return_features=return_features)
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The backbone's last S maps as timm returns them, shallowest first.
-
-        Args:
-            x: `(B, C, H, W)` images.
-            indices: Which of the S maps: all if None, the last n if a number.
-            norm: Accepted for timm's sake; the maps have no norm of their own.
-            stop_early: Do not run the backbone deeper than the maps asked for.
-            output_fmt: `"NCHW"` only.
-            intermediates_only: Leave out the attended token maps.
-
-        Returns:
-            List of maps, or `(forward_features(x), list of maps)`.
-
-        Raises:
-            ValueError: If `output_fmt` is not `"NCHW"`.
-        """
-        if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
-        take = take_indices(self.num_stages, indices)
-        maps = self._maps(x, max(take) + 1 if stop_early and intermediates_only else self.num_stages)
-        taken = [maps[i] for i in take]
-        if intermediates_only:
-            return taken
-        return self._tokens(maps), taken
-
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Keep only what `forward_intermediates` needs, as timm's feature extraction asks for.
-
-        Raises:
-            ValueError: If an index is out of range.
-        """
-        take = take_indices(self.num_stages, indices)
-        kept = [self.out_indices[i] for i in range(max(take) + 1)]
-        self.backbone.prune_intermediate_layers(kept, prune_norm=True, prune_head=True)
-        self.out_indices = tuple(kept)
-        self.num_stages = len(kept)
-        if prune_head:
-            self.attention, self.stage_heads, self.head = nn.ModuleList(), nn.ModuleList(), nn.Identity()
-        return take
 
     def prune_for_inference(self) -> "PRFNet":
         """Remove the stage heads, which inference does not use (PRF-Net section 3.4), in place.
@@ -389,7 +314,7 @@ class PRFNet(HubMixin, nn.Module):
         Raises:
             RuntimeError: If the stage heads were removed by `prune_for_inference`.
         """
-        maps = self._maps(images, self.num_stages)
+        maps = self._maps(images, self.out_indices)
         current, logits, boxes = images, [], []
         for stage in range(1, self.num_stages + 1):
             out = self(current, stage=stage, return_features=True)

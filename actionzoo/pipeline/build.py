@@ -6,29 +6,40 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..models import ConViTHARPerson, PersonDetector
 from ..registry import create, list_models, model_info
 from .image import ActionPipeline
 from .people import PeoplePipeline
+from .persons import DetectionPipeline, Detector, PersonActionPipeline
 
 
 def pipeline(
-    model: str | nn.Module, *, device: str | torch.device | None = None, **create_args: Any
-) -> ActionPipeline | PeoplePipeline:
+    model: str | nn.Module,
+    *,
+    device: str | torch.device | None = None,
+    detector: str | nn.Module | Detector | None = None,
+    **create_args: Any,
+) -> ActionPipeline | PeoplePipeline | PersonActionPipeline | DetectionPipeline:
     """Build a pipeline from a model's name or a model: `pipeline("prfnet_tiny")("photo.jpg").label`.
 
     Classifiers give an `ActionPipeline`; models that find joints (`bodypart_*`, `pose_*`) a `PeoplePipeline`, which
-    also takes the people's boxes.
+    also takes the people's boxes; models with a human branch (`convit_har_person_*`) a `PersonActionPipeline`, which
+    finds the people with a detector; detectors (`person_*`) a `DetectionPipeline`.
 
     Args:
         model: A name as `create` takes it, whose whole-model weights are loaded, or a built model.
         device: Where to run, e.g. `"cuda"`.
+        detector: For a model with a human branch: a detector's name, or any that gives torchvision's `boxes`,
+            `labels` and `scores`. By default the one that the model's weights name; without any, people are given
+            by their boxes.
         create_args: Further arguments of `create`, such as `weights=`.
 
     Returns:
         A callable that takes a picture or a list of them.
 
     Raises:
-        ValueError: If the name is unknown, or arguments of `create` are given with a built model.
+        ValueError: If the name is unknown, arguments of `create` are given with a built model, or a detector with a
+            model that labels no people.
         RuntimeError: If nothing that covers the whole model is published for the name, or the weights given leave
             a part of it random.
     """
@@ -38,6 +49,14 @@ def pipeline(
         built = model
     else:
         built = whole_model(model, **create_args)
+    if isinstance(built, ConViTHARPerson):
+        detector = detector or built.pretrained_cfg.get("detector")
+        found = whole_model(detector) if isinstance(detector, str) else detector
+        return PersonActionPipeline(built, device, found)
+    if detector is not None:
+        raise ValueError(f"{type(built).__name__} labels no people one by one; a detector is for convit_har_person_*")
+    if isinstance(built, PersonDetector):
+        return DetectionPipeline(built, device)
     return (PeoplePipeline if hasattr(built, "heatmap_stride") else ActionPipeline)(built, device)
 
 

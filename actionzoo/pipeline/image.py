@@ -73,7 +73,7 @@ class ActionPipeline:
     def _one(self, picture: Picture) -> ActionResult:
         image, source = open_picture(picture)
         batch = self.transform(image)[None].to(self.device)
-        focus, attention, view = (), None, self._field_of_view(image.size)
+        focus, attention, view = (), None, self.field_of_view(image.size)
         regions = getattr(self.model, "focus_regions", None)
         if regions is not None and len(cast(Any, self.model).stage_heads):
             out = regions(batch)
@@ -84,9 +84,18 @@ class ActionPipeline:
             logits = self.model(batch)
             logits = logits[0] if isinstance(logits, tuple) else logits
         scores = tuple(logits[0].float().softmax(0).tolist())
-        return ActionResult(self.classes, scores, self.name, source, [], focus, attention, view, image)
+        maps = self.maps_of(batch)
+        return ActionResult(self.classes, scores, self.name, source, [], focus, attention, view, image, maps=maps)
 
-    def _field_of_view(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    def maps_of(self, batch: Tensor) -> dict[str, Tensor]:
+        """What ConViT looked at in a picture `(1, 3, H, W)`: `(h, w)` maps by name; none of other models."""
+        convit: Any = getattr(self.model, "convit", self.model)
+        if not hasattr(convit, "class_activation_map"):
+            return {}
+        maps = {"grad_cam": convit.class_activation_map(batch).relu(), "channel_mean": convit.heat_map(batch)}
+        return {name: x[0].float().cpu() for name, x in maps.items()}
+
+    def field_of_view(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """The part of a picture that the transform's crop keeps, xyxy in pixels of the picture."""
         width, height = size
         pct = self.cfg.get("crop_pct", 1.0)

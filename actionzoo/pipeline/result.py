@@ -35,6 +35,8 @@ class Person:
     """Probability of every class."""
     parts: dict[str, Box] | None = None
     """Boxes of the part crops by the part's name, xyxy in pixels of the picture."""
+    detection: float | None = None
+    """The detector's score of the person, where one found it."""
 
     def top(self, classes: Sequence[str], k: int = 5) -> list[tuple[str, float]]:
         """The `k` likeliest of `classes` (the result's) and their probabilities, likeliest first."""
@@ -56,6 +58,7 @@ class Person:
             "keypoints": points,
             "parts": None if self.parts is None else {name: _round(box) for name, box in self.parts.items()},
             "track_id": self.track_id,
+            "detection": None if self.detection is None else round(self.detection, 4),
         }
 
 
@@ -81,6 +84,11 @@ class ActionResult:
     image: Image.Image | None = field(default=None, repr=False, compare=False)
     crops: dict[str, Image.Image] = field(default_factory=dict, repr=False, compare=False)
     """What a body-part network looked at in the first person: the attention image and the part crops, by name."""
+    image_only: bool = False
+    """True where a model that labels people found nobody to label, so that the image's own scores are all there is."""
+    maps: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    """`(h, w)` maps over `field_of_view` by name, which `draw_attention(name)` draws: ConViT's `"grad_cam"` of the
+    likeliest class and `"channel_mean"` of its last map (its Figs 8 and 9)."""
 
     @property
     def label(self) -> str:
@@ -120,6 +128,7 @@ class ActionResult:
             "score": round(self.score, 6) if self.scores else None,
             "top": _named(self.top(k)),
             "people": [person.to_dict(self.classes, k) for person in self.people],
+            "image_only": self.image_only,
             "focus": [_round(box) for box in self.focus],
             "size": list(self.image.size) if self.image is not None else None,
         }
@@ -143,7 +152,10 @@ class ActionResult:
         several = len(self.people) > 1
         if self.scores:
             labels, scores = zip(*self.top(k))
-            panels = [draw.score_bars(panels[0], labels, scores, "person 1" if several else None, k=k)]
+            # whose scores the bars are, where it could be another's
+            own = bool(self.people) and self.people[0].scores == self.scores
+            title = "person 1" if own and several else "image" if self.people and not own else None
+            panels = [draw.score_bars(panels[0], labels, scores, title, k=k)]
         if self.focus:
             # the chain of pictures is about as wide as the panel above it
             width, (image_w, image_h) = panels[0].width, self.image.size
@@ -160,9 +172,11 @@ class ActionResult:
         whole = (0.0, 0.0, float(picture.width), float(picture.height))
         boxed = [(i, person) for i, person in enumerate(self.people, 1) if person.box not in (None, whole)]
         if boxed:
-            several = len(self.people) > 1
-            labels = [f"{i} {p.label} {p.score or 0:.0%}" if p.label else str(i) for i, p in boxed]
-            picture = draw.boxes(picture, [p.box for _, p in boxed], labels if several else None)  # type: ignore[misc]
+            # the bars beside the picture name a single person's action
+            first = self.people[0]
+            shown = len(self.people) > 1 or first.detection is not None or (first.scores or ()) != self.scores
+            labels = [_tag(i, person) for i, person in boxed]
+            picture = draw.boxes(picture, [p.box for _, p in boxed], labels if shown else None)  # type: ignore[misc]
         for person in self.people:
             if person.keypoints:
                 count = len(person.keypoints)
@@ -171,14 +185,19 @@ class ActionResult:
                 picture = draw.keypoints(picture, torch.tensor([person.keypoints]), skeleton, threshold=SEEN)
         return picture
 
-    def draw_attention(self) -> Image.Image:
+    def draw_attention(self, name: str | None = None) -> Image.Image:
         """The photograph under a heat map of the model's attention, of a body-part network's on the first person.
 
+        Args:
+            name: One of `maps`; by default `attention`, or the first of them.
+
         Raises:
-            RuntimeError: If the model gives no attention or the result holds no picture.
+            RuntimeError: If the model gives no such map or the result holds no picture.
         """
-        if self.image is None or self.attention is None or self.field_of_view is None:
-            raise RuntimeError("this result holds no attention map; PRF-Net and body-part models give one")
+        heat = self.maps.get(name) if name else next(iter(self.maps.values()), self.attention)
+        if self.image is None or heat is None or self.field_of_view is None:
+            named = f"no map {name!r}; it has {', '.join(self.maps) or 'none'}" if name else "no attention map"
+            raise RuntimeError(f"this result holds {named}; PRF-Net, ConViT and body-part models give one")
         canvas, view = self.image.copy(), self.field_of_view
         limits = (0, 0, *self.image.size)
         # the model may have seen far beyond the picture, where there is nothing to draw on
@@ -186,17 +205,24 @@ class ActionResult:
         right, bottom = (round(min(high, v)) for high, v in zip(limits[2:], view[2:]))
         if left >= right or top >= bottom:
             return canvas
-        rows, columns = self.attention.shape
+        rows, columns = heat.shape
         per_x, per_y = columns / (view[2] - view[0]), rows / (view[3] - view[1])
-        seen = Image.fromarray(self.attention.float().numpy(), mode="F").transform(
+        seen = Image.fromarray(heat.float().numpy(), mode="F").transform(
             (right - left, bottom - top),
             Image.Transform.EXTENT,
             ((left - view[0]) * per_x, (top - view[1]) * per_y, (right - view[0]) * per_x, (bottom - view[1]) * per_y),
             Image.Resampling.BILINEAR,
         )
-        heat = torch.from_numpy(np.array(seen))
-        canvas.paste(draw.heat_map(self.image.crop((left, top, right, bottom)), heat), (left, top))
+        shown = draw.heat_map(self.image.crop((left, top, right, bottom)), torch.from_numpy(np.array(seen)))
+        canvas.paste(shown, (left, top))
         return canvas
+
+
+def _tag(number: int, person: Person) -> str:
+    """What stands at a person's box: number, action and its score, or how sure the detector is."""
+    if person.label:
+        return f"{number} {person.label} {person.score or 0:.0%}"
+    return str(number) if person.detection is None else f"{number} person {person.detection:.0%}"
 
 
 def _top(classes: Sequence[str], scores: Sequence[float], k: int) -> list[tuple[str, float]]:

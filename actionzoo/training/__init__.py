@@ -1,10 +1,14 @@
 """How the models are trained: paper-specific steps as plain functions, recipes, and one short loop."""
 
+from .convit import fit_in_stages as fit_in_stages
+from .detection import DetectionTask as DetectionTask
 from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
 from .evaluate_people import PeopleEvaluation as PeopleEvaluation
 from .evaluate_people import evaluate_people as evaluate_people
 from .fit import fit as fit
+from .fusion import fit_fusion_weights as fit_fusion_weights
+from .human_branch import HumanBranchTask as HumanBranchTask
 from .people import PeopleSplit as PeopleSplit
 from .people import PeopleTask as PeopleTask
 from .people import annotated_task as annotated_task
@@ -13,12 +17,16 @@ from .progressive import ProgressiveOutput as ProgressiveOutput
 from .progressive import progressive_step as progressive_step
 from .recipes import Recipe as Recipe
 from .recipes import recipes as recipes
+from .stages import freeze as freeze
+from .stages import unfreeze as unfreeze
 from .tasks import ImageTask as ImageTask
 from .tasks import StepTools as StepTools
 from .tasks import Task as Task
 
 __all__ = [
+    "DetectionTask",
     "Evaluation",
+    "HumanBranchTask",
     "ImageTask",
     "PeopleEvaluation",
     "PeopleSplit",
@@ -32,6 +40,10 @@ __all__ = [
     "evaluate_people",
     "figures_task",
     "fit",
+    "fit_fusion_weights",
+    "fit_in_stages",
+    "freeze",
     "progressive_step",
     "recipes",
+    "unfreeze",
 ]

@@ -106,6 +106,7 @@ class _Run:
         except ImportError as error:
             raise ImportError(f'training needs {error.name}: pip install "actionzoo[train,eval]"') from error
         task.check(model)
+        task.prepare(model)
         # a partial pass uses a part of the parameters only
         handlers: list[Any] = [DistributedDataParallelKwargs(find_unused_parameters=hasattr(model, "forward_stage"))]
         if AcceleratorState._shared_state and AcceleratorState().mixed_precision != amp:
@@ -136,6 +137,7 @@ class _Run:
             drop_last=True,
             num_workers=workers,
             generator=self.order,
+            collate_fn=task.collate,
             worker_init_fn=partial(_seed_worker, self.accelerator.process_index),
         )
         self.identity = self._identify(model, amp)
@@ -248,7 +250,7 @@ class _Run:
         found: list[dict[str, Any] | None] = [None]
         if self.accelerator.is_main_process:
             dataset = self.task.dataset(split, train=False)
-            loader = DataLoader(dataset, self.recipe.batch_size, num_workers=self.workers)
+            loader = DataLoader(dataset, self.recipe.batch_size, num_workers=self.workers, collate_fn=self.task.collate)
             # the report is in full precision, as the saved weights will be run
             network = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=not report)
             result = self.task.score(network, loader, self.accelerator.device, report and self.progress)
@@ -264,6 +266,9 @@ class _Run:
     def finish(self, card: dict[str, Any]) -> dict[str, Any]:
         used = {key: value for key, value in asdict(self.recipe).items() if key not in self.task.unused_fields}
         self.cfg.update({**card, "recipe": used, "seed": self.seed})
+        if self.accelerator.is_main_process:
+            network = self.accelerator.unwrap_model(self.model)
+            self.task.complete(network, self.accelerator.device, self.progress)
         self._save_trained()  # before the report, whose failure should not cost the weights
         split = next(name for name in ("test", "val", "train") if name in self.task.splits)
         metrics = {"split": split, **self.score(split, report=True)}

@@ -22,7 +22,7 @@ from ..models.pose_hrnet import LAYOUTS, flip_pairs_of
 from .evaluate import write_report
 from .evaluate_people import PeopleEvaluation, evaluate_people
 from .recipes import Recipe
-from .tasks import StepTools
+from .tasks import StepTools, WholeModelTask
 
 NUM_JOINTS = {layout: count for count, layout in LAYOUTS.items()}
 
@@ -36,7 +36,7 @@ class PeopleSplit(NamedTuple):
     """Action sets, turned by `Recipe.action_rotation`."""
 
 
-class PeopleTask:
+class PeopleTask(WholeModelTask):
     """Train pose and action on mixed sets with the multitask-aware loss (body-part net, sections 3.6 and 4.1).
 
     A model that returns heat maps alone is trained on the poses alone. `Recipe.action_loss` says whether people have
@@ -44,8 +44,8 @@ class PeopleTask:
     """
 
     unused_fields: frozenset[str] = frozenset(
-        ("crop_pct", "resize", "scale", "hue", "grayscale", "auto_augment", "erase", "label_smoothing", "repeats",
-         "final_input", "concat_weight", "weighted", "zoom")
+        ("crop_pct", "resize", "scale", "keep_person", "hue", "grayscale", "auto_augment", "erase", "mixup",
+         "label_smoothing", "repeats", "final_input", "concat_weight", "weighted", "zoom")
     )  # fmt: skip
 
     def __init__(self, splits: Mapping[str, PeopleSplit], classes: Sequence[str] = (), name: str = "people") -> None:

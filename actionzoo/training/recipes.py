@@ -1,5 +1,6 @@
 """Training recipes: the papers' printed hyper-parameters, and this library's own for its tiny models."""
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -48,6 +49,9 @@ class Recipe:
     """Training geometry: `"squash"` (as `crop_pct` says) or `"random"` (random resized crop). Scoring squashes."""
     scale: tuple[float, float] = (0.35, 1.0)
     """Area range of the random resized crop."""
+    keep_person: float = 0.0
+    """Share of the person's box that a training crop keeps, where the box is known (`keep_person_crop`); 0: any crop.
+    It goes with `resize="squash"`."""
     hflip: float = 0.5
     color_jitter: float = 0.0
     """Largest relative change of brightness, contrast and saturation."""
@@ -59,6 +63,8 @@ class Recipe:
     """timm's augmentation string, e.g. `"rand-m7-n2-mstd0.5-inc1"`."""
     erase: float = 0.0
     """Probability of random erasing."""
+    mixup: float = 0.0
+    """Alpha of mixup's Beta(alpha, alpha), by which the pictures of a batch are blended in pairs; 0: not at all."""
     label_smoothing: float = 0.0
     clip_grad: float | None = None
     """Largest norm of the gradient."""
@@ -99,11 +105,23 @@ class Recipe:
         for name in ("lr", "warmup_epochs", "pose_rotation", "action_rotation", "action_weight"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"recipe field {name} is at least 0, got {getattr(self, name)}")
+        self._check_crop_and_mixup()
         if not 0 <= self.rescale < 1 or not self.sigma > 0:
             raise ValueError(f"rescale lies in [0, 1) and sigma is above 0, got {self.rescale} and {self.sigma}")
         for name, words in (("optimizer", ("sgd", "adam", "adamw")), ("action_loss", ("focal", "bce"))):
             if getattr(self, name) not in words:
                 raise ValueError(f"recipe field {name} is one of {', '.join(words)}, got {getattr(self, name)!r}")
+
+    def _check_crop_and_mixup(self) -> None:
+        if not 0 <= self.mixup < math.inf:
+            raise ValueError(f"recipe field mixup is finite and at least 0, got {self.mixup}")
+        if not 0 <= self.keep_person <= 1:
+            raise ValueError(f"recipe field keep_person is a share of a box in [0, 1], got {self.keep_person}")
+        if self.keep_person and self.resize == "random":
+            raise ValueError(
+                f"keep_person={self.keep_person} goes with resize='squash', got resize='random', whose crops have any "
+                "size; set keep_person=0 or resize='squash'"
+            )
 
     def override(self, **changes: Any) -> "Recipe":
         """A copy with the given fields changed.
@@ -117,6 +135,18 @@ class Recipe:
         return replace(self, **changes)
 
 
+_COMMON = frozenset(
+    ("source", "epochs", "batch_size", "optimizer", "lr", "weight_decay", "momentum", "backbone_lr_scale",
+     "warmup_epochs", "milestones", "clip_grad")
+)  # fmt: skip
+"""What every task takes notice of: the optimizer and its schedule."""
+
+
+def all_but(*names: str) -> frozenset[str]:
+    """Fields of a recipe that a task takes no notice of which uses those named besides optimizer and schedule."""
+    return frozenset(field.name for field in fields(Recipe)) - _COMMON - set(names)
+
+
 recipes: dict[str, Recipe] = {
     "prfnet": Recipe(
         source="PRF-Net section 4.2; the backbone's tenfold smaller rate is this library's decision",
@@ -126,6 +156,44 @@ recipes: dict[str, Recipe] = {
         lr=0.002,
         weight_decay=5e-4,
         backbone_lr_scale=0.1,
+    ),
+    "convit_har": Recipe(
+        source="ConViT-HAR section 4.2; epochs, sizes and RandAugment's strength are this library's decisions",
+        epochs=30,
+        batch_size=16,
+        optimizer="sgd",
+        lr=0.001,
+        weight_decay=3e-5,
+        milestones=(10, 20),
+        crop_pct=448 / 512,
+        keep_person=0.7,
+        auto_augment="rand-m9-n2",
+        mixup=0.4,
+    ),
+    "detector": Recipe(
+        source="actionzoo: a small person detector on a frozen backbone",
+        epochs=8,
+        batch_size=16,
+        optimizer="adamw",
+        lr=1e-3,
+        weight_decay=0.02,
+        warmup_epochs=0.5,
+        color_jitter=0.2,
+        clip_grad=5.0,
+    ),
+    "human_branch": Recipe(
+        source="actionzoo: a small human branch beside a frozen network",
+        epochs=12,
+        batch_size=64,
+        optimizer="adamw",
+        lr=1e-3,
+        weight_decay=0.05,
+        warmup_epochs=1,
+        crop_pct=1.0,
+        keep_person=0.7,
+        color_jitter=0.3,
+        label_smoothing=0.1,
+        clip_grad=5.0,
     ),
     "bodypart": Recipe(
         source="Body-part and multitask net sections 4.1 and 3.6: Adam, 210 epochs, drops at 170 and 200",

@@ -1,6 +1,8 @@
 """What `fit` trains: where the batches come from, what one step does with them, and how the result is scored."""
 
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -8,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import MixUp
 
 from ..data.folders import ActionImages, ActionSamples
 from ..data.transforms import eval_transform, train_transform
@@ -87,6 +90,17 @@ class Task(Protocol):
         """A split with its training or its scoring transform."""
         ...
 
+    collate: Callable[[Any], Any] | None
+    """Makes a batch of examples; None for torch's own."""
+
+    def prepare(self, model: nn.Module) -> None:
+        """Set a model up for training, such as freezing a part of it."""
+        ...
+
+    def complete(self, model: nn.Module, device: torch.device, progress: bool) -> None:
+        """Do what is left to do after the last epoch, before the model is scored."""
+        ...
+
     def step(self, tools: StepTools, batch: Sequence[Tensor]) -> Tensor:
         """Train on one batch; returns the losses `(L,)`, the one to watch last."""
         ...
@@ -100,7 +114,19 @@ class Task(Protocol):
         ...
 
 
-class ImageTask:
+class WholeModelTask:
+    """What tasks have in common that train the whole model in one stage."""
+
+    collate: Callable[[Any], Any] | None = None
+
+    def prepare(self, model: nn.Module) -> None:
+        """Freeze nothing."""
+
+    def complete(self, model: nn.Module, device: torch.device, progress: bool) -> None:
+        """Leave the model as the last epoch did."""
+
+
+class ImageTask(WholeModelTask):
     """Classify whole images; a model with `forward_stage` is trained by `progressive_step`."""
 
     headline = "top1"
@@ -109,14 +135,32 @@ class ImageTask:
     )
 
     def __init__(self, samples: ActionSamples) -> None:
-        """Wrap labelled files."""
+        """Wrap labelled files; their boxes, where there are any, are what `Recipe.keep_person` keeps."""
         self.samples = samples
         self.classes = tuple(samples.classes)
         self.splits = tuple(samples.items)
+        self.progressive = False
 
     def configure(self, cfg: dict[str, Any], recipe: Recipe) -> None:
-        """Squash images to the recipe's size, train and score them with its transforms."""
+        """Squash images to the recipe's size, train and score them with its transforms; `check` comes first.
+
+        Raises:
+            ValueError: If the recipe blends pictures and the model is trained by `progressive_step`.
+        """
+        if recipe.mixup and self.progressive:
+            raise ValueError(
+                f"mixup={recipe.mixup} and progressive training do not go together: the region that a stage zooms in "
+                "on belongs to one picture; set mixup=0"
+            )
+        train = [self.samples.boxes.get(path) for path, _ in self.samples.items.get("train", [])]
+        if recipe.keep_person and not any(boxes is not None and len(boxes) for boxes in train):
+            warnings.warn(
+                f"the recipe's crops keep {recipe.keep_person:.0%} of a person, but no training picture comes with "
+                "boxes, so that they are plain random crops; see read_person_boxes (--person-boxes)",
+                stacklevel=2,
+            )
         self.recipe = recipe
+        self.mixup = MixUp(alpha=recipe.mixup, num_classes=len(self.classes)) if recipe.mixup else None
         cfg["classes"] = list(self.classes)
         cfg["crop_pct"] = recipe.crop_pct
         self.transforms = {True: train_transform(cfg, recipe), False: eval_transform(cfg)}
@@ -127,6 +171,7 @@ class ImageTask:
         Raises:
             ValueError: If it has.
         """
+        self.progressive = hasattr(model, "forward_stage")
         count = getattr(model, "num_classes", len(self.classes))
         if count != len(self.classes):
             raise ValueError(f"the model has {count} classes, the data {len(self.classes)}; create it with as many")
@@ -142,26 +187,31 @@ class ImageTask:
             raise ValueError(f"the model does not know the classes {absent} of the data; it knows {list(classes)}")
         index = [classes.index(name) for name in self.classes]
         items = {split: [(path, index[k]) for path, k in rows] for split, rows in self.samples.items.items()}
-        self.samples = ActionSamples(tuple(classes), items, self.samples.skipped)
+        self.samples = replace(self.samples, classes=tuple(classes), items=items)
         self.classes = tuple(classes)
 
     def describe(self) -> str:
         """Counts of classes, pictures and rows without a label."""
         counts = ", ".join(f"{len(rows)} {split}" for split, rows in self.samples.items.items())
-        return f"{len(self.classes)} classes, {counts} images; {self.samples.skipped} rows without a label"
+        boxes = f"; boxes of people in {len(self.samples.boxes)}" if self.samples.boxes else ""
+        return f"{len(self.classes)} classes, {counts} images{boxes}; {self.samples.skipped} rows without a label"
 
     def identity(self) -> str:
-        """Every file and its class."""
+        """Every file, its class, and its people where they are known."""
         rows = [f"{split} {path} {k}" for split, items in sorted(self.samples.items.items()) for path, k in items]
+        rows += [f"{path} {boxes.tolist()}" for path, boxes in sorted(self.samples.boxes.items())]
         return "\n".join(rows)
 
     def dataset(self, split: str, train: bool) -> Dataset:
         """Transformed images and class indices of a split."""
-        return ActionImages(self.samples.items.get(split, []), self.transforms[train])
+        boxes = (self.samples.boxes or None) if train else None
+        return ActionImages(self.samples.items.get(split, []), self.transforms[train], boxes)
 
     def step(self, tools: StepTools, batch: Sequence[Tensor]) -> Tensor:
-        """Cross-entropy, or PRF-Net's progressive steps."""
+        """Cross-entropy, of blended pictures with `Recipe.mixup`; or PRF-Net's progressive steps."""
         images, targets = batch
+        if self.mixup is not None:
+            images, targets = self.mixup(images, targets)
         images = images.contiguous(memory_format=torch.channels_last)
         recipe = self.recipe
         if not hasattr(getattr(tools.model, "module", tools.model), "forward_stage"):

@@ -21,6 +21,16 @@ def test_the_body_part_papers_printed_hyper_parameters():
     assert (paper.weight_decay, paper.color_jitter, paper.clip_grad) == (0, 0, None)
 
 
+def test_the_convit_papers_printed_hyper_parameters():
+    paper = recipes["convit_har"]
+    assert (paper.optimizer, paper.lr, paper.momentum, paper.weight_decay) == ("sgd", 0.001, 0.9, 3e-5)
+    assert (paper.batch_size, paper.keep_person, paper.mixup, paper.hflip) == (16, 0.7, 0.4, 0.5)
+    assert (paper.epochs, paper.resize, round(448 / paper.crop_pct)) == (30, "squash", 512)
+    assert paper.auto_augment == "rand-m9-n2"
+    factors = [learning_rate_factor(paper, epoch) for epoch in (0, 9.9, 10, 19.9, 20, 29.9)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
 def test_the_rate_drops_to_a_tenth_at_epochs_170_and_200_of_the_paper():
     recipe, steps = recipes["bodypart"], 7
     factors = [learning_rate_factor(recipe, epoch + i / steps) for epoch in range(210) for i in range(steps)]
@@ -67,6 +77,12 @@ def test_override_changes_a_copy():
         ("action_weight", float("nan"), "at least 0"),
         ("rescale", 1.0, r"rescale lies in \[0, 1\)"),
         ("sigma", 0.0, "sigma is above 0"),
+        ("mixup", -0.1, "finite and at least 0"),
+        ("mixup", float("inf"), "finite and at least 0"),
+        ("mixup", float("nan"), "finite and at least 0"),
+        ("keep_person", 1.1, r"share of a box in \[0, 1\], got 1\.1"),
+        ("keep_person", float("nan"), "share of a box"),
+        ("keep_person", 0.7, "goes with resize='squash', got resize='random'"),
         ("action_loss", "hinge", "one of focal, bce, got 'hinge'"),
     ],
 )

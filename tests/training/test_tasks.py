@@ -71,6 +71,77 @@ class TestImageTask:
         torch.testing.assert_close(losses, expected[None])
         assert all(p.grad is not None for p in model.parameters())
 
+    @pytest.mark.parametrize("smoothing", [0.0, 0.2])
+    def test_a_blended_step_is_the_blend_of_two_cross_entropies(self, samples, smoothing):
+        """With Zhang et al. 2018: CE of soft targets is linear in them."""
+        task, model = ImageTask(samples), plain().eval()
+        task.configure(dict(model.pretrained_cfg), RECIPE.override(mixup=0.4, label_smoothing=smoothing))
+        images, targets = next(iter(DataLoader(task.dataset("test", train=False), 6)))
+        given = images.clone(), targets.clone()
+
+        torch.manual_seed(3)
+        lam = float(torch.distributions.Beta(0.4, 0.4).sample())
+        torch.manual_seed(3)
+        tools = StepTools(model, torch.optim.SGD(model.parameters(), 0.0), Tensor.backward, lambda: None)
+        losses = task.step(tools, (images, targets))
+        found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+        assert 0.02 < lam < 0.98
+        assert torch.equal(images, given[0])
+        assert torch.equal(targets, given[1])
+        log_p = model(lam * images + (1 - lam) * images[[5, 0, 1, 2, 3, 4]]).log_softmax(1)
+        others = targets[[5, 0, 1, 2, 3, 4]]
+        picked = [
+            -((1 - smoothing) * log_p[torch.arange(6), k] + smoothing * log_p.mean(1)).mean() for k in (targets, others)
+        ]
+        expected = lam * picked[0] + (1 - lam) * picked[1]
+        torch.testing.assert_close(losses, expected.detach()[None])
+        model.zero_grad()
+        expected.backward()
+        assert set(found) == {name for name, _ in model.named_parameters()}
+        for name, p in model.named_parameters():
+            torch.testing.assert_close(found[name], p.grad, rtol=1e-4, atol=1e-6)
+
+    def test_zooming_into_blended_pictures_is_refused(self, samples):
+        task, model = ImageTask(samples), actionzoo.create("prfnet_tiny", num_classes=3, dim=16, hidden=16, **TINY)
+        task.check(model)
+        with pytest.raises(ValueError, match=r"mixup=0\.4 and progressive training do not go together"):
+            task.configure(dict(model.pretrained_cfg), RECIPE.override(mixup=0.4))
+        task.configure(dict(model.pretrained_cfg), RECIPE)
+
+    def test_training_crops_are_told_of_people_and_scored_ones_are_not(self, samples):
+        paths = [path for path, _ in samples.items["train"]]
+        # a person in the corner, whom one crop alone keeps
+        task = ImageTask(samples.with_boxes({path: torch.tensor([[0.0, 0.0, 1.0, 1.0]]) for path in paths[1:]}))
+        recipe = RECIPE.override(resize="squash", crop_pct=0.5, keep_person=1.0, hflip=0.0, erase=0.0)
+        task.configure(dict(plain().pretrained_cfg), recipe)
+        train, scored = task.dataset("train", train=True), task.dataset("train", train=False)
+        corner = ImageTask(samples)
+        corner.configure(dict(plain().pretrained_cfg), recipe.override(keep_person=0.0))
+        assert torch.equal(scored[1][0], corner.dataset("train", train=False)[1][0])
+        assert all(torch.equal(train[1][0], train[1][0]) for _ in range(5))
+        assert not all(torch.equal(train[0][0], train[0][0]) for _ in range(5))
+
+    def test_a_recipe_that_keeps_people_runs_without_boxes_and_says_so(self, samples):
+        recipe = RECIPE.override(resize="squash", keep_person=0.7)
+        nobody = samples.with_boxes({samples.items["train"][0][0]: torch.zeros(0, 4)})
+        untrained = samples.with_boxes({samples.items["test"][0][0]: torch.ones(1, 4)})
+        for data in (samples, nobody, untrained):
+            with pytest.warns(UserWarning, match="keep 70% of a person, but no training picture comes with boxes"):
+                ImageTask(data).configure(dict(plain().pretrained_cfg), recipe)
+
+    def test_boxes_are_part_of_the_data(self, samples):
+        first, second = (path for path, _ in samples.items["train"][:2])
+        a, b = torch.tensor([[1.0, 2, 3, 4]]), torch.tensor([[1.0, 2, 3, 5]])
+        boxed = [samples.with_boxes(boxes) for boxes in ({first: a}, {first: b}, {second: a}, {first: a, second: a})]
+        identities = [ImageTask(data).identity() for data in (samples, *boxed)]
+        assert len(set(identities)) == 5
+        assert ImageTask(samples.with_boxes({second: a, first: a})).identity() == identities[-1]
+        assert ImageTask(boxed[-1]).describe().endswith("6 test images; boxes of people in 2; 0 rows without a label")
+        task = ImageTask(boxed[-1])
+        task.rename(("stripes", "other", "square", "circle"))
+        assert task.samples.boxes is boxed[-1].boxes
+
     def test_the_configuration_is_noted(self, samples):
         cfg = dict(plain().pretrained_cfg)
         ImageTask(samples).configure(cfg, RECIPE.override(crop_pct=0.5))
@@ -80,6 +151,18 @@ class TestImageTask:
         task = ImageTask(samples)
         task.configure(dict(plain().pretrained_cfg), RECIPE)
         assert len(task.dataset("val", train=False)) == 0
+
+
+def test_the_convit_papers_recipe_resumes_to_the_same_weights(samples, tmp_path):
+    boxed = samples.with_boxes({path: torch.tensor([[2.0, 2, 20, 20]]) for path, _ in samples.items["train"]})
+    recipe, found = recipes["convit_har"].override(epochs=3, batch_size=6), []
+    for stops in ((2,), (1, 2)):
+        torch.manual_seed(0)
+        model = plain()
+        for stop in stops:
+            fit(model, boxed, recipe, tmp_path / str(stops), progress=False, stop_after=stop, resume=stop == 2)
+        found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*found)
 
 
 def test_anything_with_the_methods_of_a_task_is_trained(samples, tmp_path):

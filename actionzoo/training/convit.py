@@ -1,0 +1,87 @@
+"""ConViT's three stages one after the other: the network, a detector on its backbone, the human branch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from ..data.folders import ActionSamples
+from ..registry import create
+from .detection import DetectionTask
+from .fit import fit, seed_everything
+from .human_branch import HumanBranchTask
+from .recipes import Recipe, recipes
+
+STAGES = ("convit", "detector", "human")
+
+
+def stage_recipes(name: str) -> dict[str, Recipe]:
+    """Recipes of the three stages: the paper's (section 4.2), or this library's own for `*_tiny` models.
+
+    The human branch is trained without mixup, since blended pictures have no one person at a place.
+    """
+    if name.endswith("_tiny"):
+        return {"convit": recipes["scratch"], "detector": recipes["detector"], "human": recipes["human_branch"]}
+    paper = recipes["convit_har"]
+    return {"convit": paper, "detector": paper, "human": paper.override(mixup=0.0)}
+
+
+def fit_in_stages(
+    name: str,
+    samples: ActionSamples,
+    output: str | Path,
+    *,
+    stages: Mapping[str, Recipe] | None = None,
+    pretrained: bool = False,
+    seed: int = 0,
+    amp: str = "no",
+    workers: int = 0,
+    resume: bool = False,
+    progress: bool = True,
+    **model_args: Any,
+) -> dict[str, dict[str, Any]]:
+    """Train ConViT, then a person detector on its frozen backbone, then the human branch beside both (section 4.2).
+
+    Each stage is a run of its own that `create("local-dir:…")` loads: `output/convit`, `output/detector` and
+    `output/human`, the last one the whole network without the detector, which `pipeline` takes beside it.
+
+    Args:
+        name: `convit_har_person_resnet50` or `convit_har_person_tiny`.
+        samples: Labelled files with the boxes of their people (`ActionSamples.with_boxes`).
+        output: Folder to write.
+        stages: Recipes by stage, `"convit"`, `"detector"` and `"human"`; those of `stage_recipes` where left out.
+        pretrained: Start the backbone from its published weights, as the paper does with ImageNet's.
+        seed: Seed of the weights, the order and the augmentation.
+        amp: `"no"`, `"bf16"` or `"fp16"`.
+        workers: Processes that decode images.
+        resume: Go on where an earlier call stopped; finished stages are only scored again.
+        progress: Show progress bars.
+        model_args: Arguments of the ConViT, such as `input_size`.
+
+    Returns:
+        The metrics of each stage.
+
+    Raises:
+        ValueError: If the name or a stage is unknown, or the samples have no boxes.
+        FileExistsError: If `output` holds another run and `resume` is False.
+    """
+    if not name.startswith("convit_har_person_") or ":" in name or "." in name:
+        raise ValueError(f"expected convit_har_person_resnet50 or convit_har_person_tiny, got {name!r}")
+    if unknown := sorted(set(stages or {}) - set(STAGES)):
+        raise ValueError(f"the stages are {', '.join(STAGES)}, got {unknown}")
+    recipe = {**stage_recipes(name), **(stages or {})}
+    options: dict[str, Any] = {"seed": seed, "amp": amp, "workers": workers, "resume": resume, "progress": progress}
+    # refuses samples without boxes before the first epoch
+    tasks = {"detector": DetectionTask(samples), "human": HumanBranchTask(samples)}
+    folder, classes = Path(output), len(samples.classes)
+
+    seed_everything(seed)
+    convit = create(name.replace("_person", ""), pretrained, num_classes=classes, **model_args)
+    metrics = {"convit": fit(convit, samples, recipe["convit"], folder / "convit", **options)}
+    built: dict[str, Any] = {
+        "detector": create(name.removeprefix("convit_har_")),
+        "human": create(name, num_classes=classes, **model_args),
+    }
+    for stage, model in built.items():
+        cast(Any, model).load_convit(convit)
+        metrics[stage] = fit(model, tasks[stage], recipe[stage], folder / stage, **options)
+    return metrics
