@@ -12,30 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 import actionzoo
 from actionzoo._checkpoint import atomic_path, describe, file_sha256
 from actionzoo._hub import model_card
 from actionzoo._sources import CHECKPOINTS
-from actionzoo.data import ActionImages, eval_transform, read_samples
-from actionzoo.training import evaluate, recipes
-from actionzoo.training.people import figures_task
+from actionzoo.cli.data import FIGURES, add_data, read_task
+from actionzoo.training import score_task
 from actionzoo.weights import save_checkpoint
 
 
 def score(model: Any, args: argparse.Namespace) -> dict[str, Any]:
     """The metrics that `actionzoo eval` prints for the data's test split."""
-    if args.data.startswith("figures:"):
-        cfg = dict(model.pretrained_cfg)
-        names = args.data.removeprefix("figures:")
-        task = figures_task(names, length=args.length, size=cfg["input_size"][-1], layout=cfg["joints"])
-        task.check(model)
-        task.configure(cfg, recipes["people"])
-        return task.score(model, DataLoader(task.dataset("test", train=False), 50), "cpu", progress=True).metrics
-    samples = read_samples(args.data, args.root, args.label)
-    dataset = ActionImages(samples.items["test"], eval_transform(model.pretrained_cfg))
-    return evaluate(model, DataLoader(dataset, 64), progress=True).metrics
+    if args.data.startswith(FIGURES) and args.length is None:
+        args.length = 20_000  # a tenth of which is scored
+    return score_task(model, read_task(args, model), batch_size=50, progress=True).metrics
+
+
+def parse_part(text: str) -> tuple[str, tuple[str, str]]:
+    """`PREFIX=MODEL.TAG` or `PREFIX=MODEL.TAG:SOURCE_PREFIX` as an entry of `save_checkpoint`'s `parts`."""
+    prefix, equals, source = text.partition("=")
+    name, _, source_prefix = source.partition(":")
+    if not (prefix and equals and name):
+        raise argparse.ArgumentTypeError(f"expected PREFIX=MODEL.TAG[:SOURCE_PREFIX], got {text!r}")
+    return prefix, (name, source_prefix)
 
 
 def average(model: torch.nn.Module, start: torch.nn.Module) -> None:
@@ -68,15 +68,23 @@ def main() -> None:
     parser.add_argument("--average", action="store_true", help="average the weights with those of --started-from")
     parser.add_argument("--score-only", action="store_true", help="print the scores and write nothing")
     parser.add_argument("--test-size", type=int, help="side of the pictures at inference in pixels; the run's if none")
-    parser.add_argument("--data", required=True, help="as `actionzoo eval` takes it")
-    parser.add_argument("--length", type=int, default=20_000, help="ten times the test figures of each task")
-    parser.add_argument("--root")
-    parser.add_argument("--label")
+    add_data(parser)
+    parser.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        type=parse_part,
+        metavar="PREFIX=MODEL.TAG[:SOURCE_PREFIX]",
+        help="bundled weights that hold the tensors under a prefix already, which are left out of the file",
+    )
+    parser.add_argument("--detector", help="MODEL.TAG of the detector that a pipeline puts before the model")
     parser.add_argument("--description", required=True, help="what the data is")
     parser.add_argument("--licence", default="Apache-2.0")
     parser.add_argument("--limits", required=True, help="what the weights should not be used for")
     parser.add_argument("--max-mb", type=float, default=6.0, help="refuse a larger file")
     args = parser.parse_args()
+    if args.data is None:
+        parser.error("give --data, as `actionzoo eval` takes it")
     if args.average and args.started_from is None:
         parser.error("--average needs --started-from")
 
@@ -87,6 +95,8 @@ def main() -> None:
         model.pretrained_cfg["test_input_size"] = (model.in_chans, args.test_size, args.test_size)
     path = CHECKPOINTS / f"{args.name}.safetensors"
     card: dict[str, Any] = {"licence": args.licence, "data": args.description, "limits": args.limits}
+    if args.detector is not None:
+        card["detector"] = args.detector
     runs = [run for run in (args.started_from, args.run) if run is not None]
     configs = [json.loads((run / "config.json").read_text()) for run in runs]
     card["command"] = " && ".join(config["command"] for config in configs)
@@ -103,7 +113,7 @@ def main() -> None:
         if args.score_only:
             print(json.dumps(card["metrics"], indent=1))
             return
-        save_checkpoint(loaded, half, dtype=torch.float16, metadata=card)
+        save_checkpoint(loaded, half, dtype=torch.float16, metadata=card, parts=dict(args.part))
         size = half.stat().st_size / 1e6
         if size > args.max_mb:
             raise SystemExit(f"{size:.1f} MB is more than {args.max_mb} MB; nothing was written")

@@ -4,7 +4,11 @@ from torch import nn
 
 
 def copy_state(source: nn.Module, target: nn.Module, what: str) -> None:
-    """Copy all parameters and buffers of `target` from the same names in `source`, which may hold more.
+    """Copy all parameters and buffers of `target` from the same names in `source`.
+
+    `source` may go on where `target` ends, as a network does whose last layers were cut off. Layers in between that
+    `target` does not have make it another network, though every tensor that is asked for is there: a ResNet-50 holds
+    all of a ResNet-26.
 
     Args:
         source: The trained module.
@@ -12,16 +16,16 @@ def copy_state(source: nn.Module, target: nn.Module, what: str) -> None:
         what: What `target` is, for the message.
 
     Raises:
-        ValueError: If one is missing or has another shape; nothing is copied then.
+        ValueError: If one is missing, has another shape, or `source` holds others in between; nothing is copied then.
     """
     theirs, mine = source.state_dict(), target.state_dict()
     missing = [name for name in mine if name not in theirs]
     differing = [name for name in mine if name in theirs and theirs[name].shape != mine[name].shape]
-    if missing or differing:
-        name = (missing or differing)[0]
-        kind = "lacks" if missing else "has another shape of"
+    more = [name for name in list(theirs)[: len(mine)] if name not in mine]
+    if wrong := missing or differing or more:
+        kind = "lacks" if missing else "has another shape of" if differing else "also holds"
         raise ValueError(
-            f"{type(source).__name__} does not fit {what}: it {kind} {len(missing or differing)} tensors, such as "
-            f"{name}; build both with the same backbone and classes"
+            f"{type(source).__name__} does not fit {what}: it {kind} {len(wrong)} tensors, such as {wrong[0]}; "
+            "build both with the same backbone and classes"
         )
     target.load_state_dict({name: theirs[name] for name in mine})

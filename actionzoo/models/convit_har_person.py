@@ -45,23 +45,23 @@ class PersonOutput(NamedTuple):
     """`(N,)` which of the image's boxes a row belongs to; boxes that lie outside the image have none."""
 
 
-def fuse_scores(image_probs: Tensor, person_probs: Tensor, weights: tuple[float, float]) -> Tensor:
+def fuse_scores(image_probs: Tensor, person_probs: Tensor, weights: Sequence[float] | str) -> Tensor:
     """`W_ConViT P_ConViT + W_human P_human` (Eq. 1).
 
     Args:
         image_probs: `(N, K)` probabilities of ConViT for each person's image, or `(1, K)` for all.
         person_probs: `(N, K)` probabilities of the human branch.
-        weights: The two weights, at least 0, which sum to 1: of `FUSION_WEIGHTS` or `fit_fusion_weights`.
+        weights: The two weights, at least 0, which sum to 1, as `fit_fusion_weights` finds them, or a name of
+            `FUSION_WEIGHTS`.
 
     Returns:
         `(N, K)` probabilities.
 
     Raises:
-        ValueError: If the weights lie outside `[0, 1]` or do not sum to 1, or the shapes do not go together.
+        ValueError: If the name is unknown, the weights lie outside `[0, 1]` or do not sum to 1, or the shapes do not
+            go together.
     """
-    image, person = (float(w) for w in weights)
-    if not (0 <= image <= 1 and 0 <= person <= 1 and abs(image + person - 1) < 1e-6):
-        raise ValueError(f"the weights of image and person lie in [0, 1] and sum to 1, got {image} and {person}")
+    image, person = fusion_weights(weights)
     if image_probs.ndim != 2 or person_probs.ndim != 2 or image_probs.shape[0] not in (1, person_probs.shape[0]):
         raise ValueError(
             "expected probabilities (N, K) or (1, K) of the image and (N, K) of the people, got "
@@ -100,9 +100,14 @@ def rois_of(boxes: Boxes, images: Tensor) -> tuple[Tensor, Tensor]:
         if len(boxes) != count or wrong:
             got = f"{len(boxes)} of them" if len(boxes) != count else wrong[0]
             raise ValueError(f"expected boxes (n, 4), xyxy in pixels, for each of {count} images, got {got}")
-        flat = torch.cat([x.reshape(-1, 4) for x in boxes]) if len(boxes) else images.new_zeros(0, 4)
-        image_index = torch.cat([torch.full((x.shape[0],), i) for i, x in enumerate(boxes)]).to(images.device)
-        box_index = torch.cat([torch.arange(x.shape[0]) for x in boxes]).to(images.device)
+        # each in float32 before they are joined: joined with half precision, integers would be rounded to it
+        place = {"device": images.device, "dtype": torch.float32}
+        flat = torch.cat([torch.zeros(0, 4, **place), *(x.to(**place) for x in boxes)])
+        # the empty ones in front are for a batch of no images
+        first = torch.zeros(0, dtype=torch.long)
+        image_index = torch.cat([first, *(torch.full((x.shape[0],), i) for i, x in enumerate(boxes))])
+        box_index = torch.cat([first, *(torch.arange(x.shape[0]) for x in boxes)]).to(images.device)
+        image_index = image_index.to(images.device)
     flat = flat.to(device=images.device, dtype=torch.float32)
     x, y = flat[:, 0::2].clamp(0, width), flat[:, 1::2].clamp(0, height)
     rois = torch.stack([image_index.float(), x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1)
@@ -162,10 +167,11 @@ class HumanBranch(nn.Module):
 
     def crop(self, maps: Tensor, rois: Tensor) -> Tensor:
         """`(B, C, h, w)` maps and `(N, 5)` image index and xyxy in pixels -> `(N, C, 10, 6)`."""
-        # in float32: half precision does not resolve pixels, and the operators do not all know it
+        # at least in float32: half precision does not resolve pixels, and the operators do not all know it
+        dtype = torch.promote_types(maps.dtype, torch.float32)
         crop = roi_align if self.roi == "align" else roi_pool
         extra: dict[str, Any] = {"aligned": True, "sampling_ratio": 2} if self.roi == "align" else {}
-        return crop(maps.float(), rois.float(), self.size, 1 / self.stride, **extra).to(maps.dtype)
+        return crop(maps.to(dtype), rois.to(dtype), self.size, 1 / self.stride, **extra).to(maps.dtype)
 
     def forward_features(self, maps: Tensor, rois: Tensor) -> Tensor:
         """The second ViT's map: as `forward`, `(N, C, 5, 3)`.
@@ -343,9 +349,10 @@ def fusion_weights(weights: Sequence[float] | str) -> tuple[float, float]:
         return FUSION_WEIGHTS[weights]
     if len(weights) != 2:
         raise ValueError(f"fusion takes two weights, of image and person, got {weights!r}")
-    pair = (float(weights[0]), float(weights[1]))
-    fuse_scores(torch.zeros(1, 1), torch.zeros(1, 1), pair)
-    return pair
+    image, person = float(weights[0]), float(weights[1])
+    if not (0 <= image <= 1 and 0 <= person <= 1 and abs(image + person - 1) < 1e-6):
+        raise ValueError(f"the weights of image and person lie in [0, 1] and sum to 1, got {image} and {person}")
+    return image, person
 
 
 def _example_inputs(side: int) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, box_iou
 
 from ..layers import PathAggregation
 from ..registry import register_model
@@ -148,15 +148,37 @@ class PersonDetector(HubMixin, FasterRCNN):
             `(n,)`, the surest first; in training torchvision's four losses by name.
 
         Raises:
-            ValueError: If a picture is not `(3, H, W)`, or a box has no area.
+            ValueError: If there is no picture, one is not `(3, H, W)`, or in training the targets are not as described.
         """
+        if not len(images):
+            raise ValueError(f"{type(self).__name__} expects at least one picture (3, H, W), got none")
         for image in images:
             if image.ndim != 3 or image.shape[0] != 3:
                 raise ValueError(
                     f"{type(self).__name__} expects pictures (3, H, W) in a list, or (B, 3, H, W), got "
                     f"{tuple(image.shape)}"
                 )
+        if self.training:
+            _check_targets(targets, len(images))
         return super().forward(list(images), targets)
+
+
+def _check_targets(targets: list[dict[str, Tensor]] | None, count: int) -> None:
+    """Refuse targets from which torchvision would learn NaN, or which it refuses only by an assertion, or on a GPU."""
+    if targets is None or len(targets) != count:
+        got = "none" if targets is None else len(targets)
+        raise ValueError(f"training takes targets, boxes and labels, for each of {count} pictures, got {got}")
+    for i, target in enumerate(targets):
+        if not {"boxes", "labels"} <= target.keys():
+            raise ValueError(f"target {i} has {sorted(target)}, expected boxes (n, 4) and labels (n,)")
+        boxes, labels = target["boxes"], target["labels"]
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
+            shapes = f"{tuple(boxes.shape)} and {tuple(labels.shape)}"
+            raise ValueError(f"target {i}: expected boxes (n, 4) and labels (n,), got {shapes}")
+        if wrong := boxes[~((boxes[:, 2:] > boxes[:, :2]).all(1) & boxes.isfinite().all(1))].tolist():
+            raise ValueError(f"target {i}: expected finite boxes xyxy with x2 > x1 and y2 > y1, got {wrong[0]}")
+        if wrong := labels[labels != PERSON].tolist():
+            raise ValueError(f"target {i}: every label is {PERSON}, a person, got {wrong[0]}")
 
 
 def associate_boxes(given: Tensor, detected: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
@@ -169,23 +191,24 @@ def associate_boxes(given: Tensor, detected: Tensor, threshold: float = 0.5) -> 
 
     Returns:
         `(N, 4)` boxes: of every given one the detection of largest overlap, the given box itself where none reaches
-        the threshold; and `(N,)` the detection's index or -1.
+        the threshold, of the type that holds both; and `(N,)` the detection's index or -1.
 
     Raises:
         ValueError: If the boxes are not `(n, 4)`, or the threshold is outside `(0, 1]`.
     """
-    from torchvision.ops import box_iou
-
     for boxes in (given, detected):
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise ValueError(f"boxes are (n, 4) xyxy, got {tuple(boxes.shape)}")
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is an overlap in (0, 1], got {threshold}")
+    # integers given by hand must not round the detections
+    dtype = torch.promote_types(given.dtype, detected.dtype)
     if not len(detected) or not len(given):
-        return given.clone(), torch.full((len(given),), -1, device=given.device)
-    overlap, index = box_iou(given.float(), detected.float()).max(1)
+        return given.to(dtype, copy=True), torch.full((len(given),), -1, device=given.device)
+    # a box without area or coordinates overlaps nothing; as NaN it would hide what the others overlap
+    overlap, index = box_iou(given.float(), detected.float()).nan_to_num(0.0).max(1)
     found = overlap >= threshold
-    boxes = torch.where(found[:, None], detected[index].to(given.dtype), given)
+    boxes = torch.where(found[:, None], detected[index].to(dtype), given.to(dtype))
     return boxes, torch.where(found, index, -1)
 
 

@@ -22,6 +22,7 @@ from .stages import unfreeze as unfreeze
 from .tasks import ImageTask as ImageTask
 from .tasks import StepTools as StepTools
 from .tasks import Task as Task
+from .tasks import score_task as score_task
 
 __all__ = [
     "DetectionTask",
@@ -45,5 +46,6 @@ __all__ = [
     "freeze",
     "progressive_step",
     "recipes",
+    "score_task",
     "unfreeze",
 ]

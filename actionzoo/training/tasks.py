@@ -16,7 +16,7 @@ from ..data.folders import ActionImages, ActionSamples
 from ..data.transforms import eval_transform, train_transform
 from .evaluate import evaluate, write_report
 from .progressive import progressive_step
-from .recipes import Recipe
+from .recipes import Recipe, recipes
 
 
 class StepTools(NamedTuple):
@@ -244,3 +244,45 @@ class ImageTask(WholeModelTask):
     def report(self, score: Any, output: Path) -> None:
         """Curves and the confusion matrix as pictures, and every image's scores."""
         write_report(score, self.classes, output)
+
+
+def score_task(
+    model: nn.Module,
+    task: Task,
+    split: str = "test",
+    *,
+    input_size: int | None = None,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    progress: bool = False,
+) -> Score:
+    """Score a trained model on data, as `actionzoo eval` does.
+
+    Args:
+        model: Built by `create`, whose `pretrained_cfg` says how its inputs are made and which classes it knows.
+        task: The data; it may have some of the model's classes only.
+        split: One of the task's splits.
+        input_size: Side of the inputs in pixels; the model's own if None.
+        batch_size: Examples at a time.
+        device: Where to run; the model is moved there.
+        workers: Processes that decode images.
+        progress: Show a progress bar.
+
+    Raises:
+        ValueError: If the data has no such split, or does not fit the model.
+    """
+    if split not in task.splits:
+        raise ValueError(f"the data has no split {split!r}; it has {', '.join(task.splits)}")
+    cfg: dict[str, Any] = dict(model.pretrained_cfg)  # type: ignore[arg-type]
+    size = cfg.get("test_input_size") or cfg["input_size"]
+    size = size if input_size is None else (size[0], input_size, input_size)
+    cfg["input_size"] = cfg["test_input_size"] = size
+    if cfg.get("classes"):
+        # before the check: data with some of the model's classes will do
+        task.rename(cfg["classes"])
+    task.check(model)
+    # a recipe is for training, except for how its pictures are cropped
+    task.configure(cfg, recipes["scratch"].override(crop_pct=cfg.get("crop_pct", 1.0)))
+    loader = DataLoader(task.dataset(split, train=False), batch_size, num_workers=workers, collate_fn=task.collate)
+    return task.score(model.to(device), loader, torch.device(device), progress)

@@ -14,13 +14,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader
-
 import actionzoo
 from actionzoo._checkpoint import atomic_path
 from actionzoo.metrics import pckh_groups
-from actionzoo.training import recipes
-from actionzoo.training.people import figures_task
+from actionzoo.training import figures_task, score_task
 
 DATA = "pose+fine_grained"
 PAPER_MAP = {"image": 85.57, "attention": 85.38, "part": 84.27, "concat": 91.76, "ensemble": 91.91}
@@ -38,11 +35,9 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 def score(run: str, length: int) -> dict[str, Any]:
     """Metrics of one run on the test figures, a tenth of `length` of each task."""
     model: Any = actionzoo.create(f"local-dir:{run}")
-    cfg = dict(model.pretrained_cfg)
+    cfg = model.pretrained_cfg
     task = figures_task(DATA, length=length, size=cfg["input_size"][-1], layout=cfg["joints"])
-    task.check(model)
-    task.configure(cfg, recipes["people"])
-    result = task.score(model, DataLoader(task.dataset("test", train=False), 50), "cpu", progress=True)
+    result: Any = score_task(model, task, batch_size=50, progress=True)
     found, visible = result.metrics, result.truth[..., 2] > 0
     # MPII's own reference length is 0.6 of the head box's diagonal, 0.75 of the segment from neck to head top
     strict = pckh_groups(result.joints[..., :2], result.truth[..., :2], visible, 0.75 * result.head_sizes)
