@@ -21,6 +21,9 @@ PIPELINE_TAGS = {
     "image classification": "image-classification",
     "video classification": "video-classification",
     "object detection": "object-detection",
+    "person detection": "object-detection",
+    "per-person image classification": "image-classification",
+    "per-person video classification": "video-classification",
     "pose and action recognition": "image-classification",
     "pose estimation": "keypoint-detection",
 }
