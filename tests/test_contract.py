@@ -250,7 +250,7 @@ def test_gradient_checkpointing_changes_memory_not_gradients(built, name):
             calls[key] += 1
 
         for module in model.modules():
-            if isinstance(module, torch.nn.Conv2d):
+            if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
                 module.register_forward_hook(count)
         scalar_of(model(*inputs_of(name))).backward()
     assert calls["saving"] > calls["plain"]

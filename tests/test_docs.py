@@ -95,9 +95,10 @@ def test_readme_opens_with_the_two_commands():
 
 def table():
     rows = re.findall(r"^\| `(\w+)`.*?\| ([\dx]+) \| ([\d.]+) M \| ([\d.]+) G \| (.+?) \|$", README, re.MULTILINE)
-    # a side, or height x width
+    # a side of pictures, their height x width, or channels x frames x height x width of features
     sizes = [[int(side) for side in row[1].split("x")] for row in rows]
-    return [(row[0], (size[0], size[-1]), *row[2:]) for row, size in zip(rows, sizes)]
+    shapes = [tuple(size) if len(size) > 2 else (3, size[0], size[-1]) for size in sizes]
+    return [(row[0], shape, *row[2:]) for row, shape in zip(rows, shapes)]
 
 
 def test_model_table_lists_every_model():
@@ -109,7 +110,7 @@ def test_model_table_has_the_right_sizes(model, size, parameters, macs, _):
     with torch.device("meta"):
         network = actionzoo.create(model)
         # the boxes of networks that look at people
-        inputs = (torch.empty(1, 3, *size), *actionzoo.model_info(model).example_inputs(1)[1:])
+        inputs = (torch.empty(1, *size), *actionzoo.model_info(model).example_inputs(1)[1:])
     assert f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f}" == parameters
     # what comes after a detector's neck depends on what it finds
     counted = network.backbone if actionzoo.model_info(model).task == "person detection" else network

@@ -3,6 +3,7 @@
 from .attention_image import AttentionImageStream as AttentionImageStream
 from .attention_mixture import WeightedAttentionMixture as WeightedAttentionMixture
 from .attention_mixture import mixture_weights as mixture_weights
+from .channel_bottleneck3d import ChannelBottleneck3D as ChannelBottleneck3D
 from .crop_resize import crop_resize as crop_resize
 from .feature_map_vit import FeatureMapViT as FeatureMapViT
 from .heatmaps import COCO_FLIP_PAIRS as COCO_FLIP_PAIRS
@@ -13,6 +14,8 @@ from .heatmaps import decode_heatmaps as decode_heatmaps
 from .heatmaps import encode_heatmaps as encode_heatmaps
 from .heatmaps import flip_heatmaps as flip_heatmaps
 from .heatmaps import flip_joints as flip_joints
+from .outermost_box import OutermostBoxPooler as OutermostBoxPooler
+from .outermost_box import outermost_boxes as outermost_boxes
 from .part_cropper import MPII_FALLBACK as MPII_FALLBACK
 from .part_cropper import MPII_PARTS as MPII_PARTS
 from .part_cropper import PartCropper as PartCropper
@@ -23,6 +26,7 @@ from .region_focus import attention_map as attention_map
 from .region_focus import chain_boxes as chain_boxes
 from .region_focus import focus_boxes as focus_boxes
 from .serialized_attention import SerializedAttention as SerializedAttention
+from .tahnet import TAHNet as TAHNet
 
 __all__ = [
     "COCO_FLIP_PAIRS",
@@ -32,11 +36,14 @@ __all__ = [
     "MPII_JOINTS",
     "MPII_PARTS",
     "AttentionImageStream",
+    "ChannelBottleneck3D",
     "FeatureMapViT",
+    "OutermostBoxPooler",
     "PartCropper",
     "PathAggregation",
     "RegionFocusedGenerator",
     "SerializedAttention",
+    "TAHNet",
     "WeightedAttentionMixture",
     "attention_map",
     "chain_boxes",
@@ -47,5 +54,6 @@ __all__ = [
     "flip_joints",
     "focus_boxes",
     "mixture_weights",
+    "outermost_boxes",
     "part_boxes",
 ]

@@ -17,9 +17,14 @@ from .pose_hrnet import PoseHRNet as PoseHRNet
 from .prfnet import FocusOutput as FocusOutput
 from .prfnet import PRFNet as PRFNet
 from .prfnet import StageOutput as StageOutput
+from .tahnet import TAHNET_TABLE7 as TAHNET_TABLE7
+from .tahnet import TAHNET_VARIANTS as TAHNET_VARIANTS
+from .tahnet import TAHNetClassifier as TAHNetClassifier
 
 __all__ = [
     "FUSION_WEIGHTS",
+    "TAHNET_TABLE7",
+    "TAHNET_VARIANTS",
     "BodyPartNet",
     "BodyPartOutput",
     "ConViTHAR",
@@ -33,6 +38,7 @@ __all__ = [
     "PlainClassifier",
     "PoseHRNet",
     "StageOutput",
+    "TAHNetClassifier",
     "ViTPair",
     "associate_boxes",
     "fuse_scores",
