@@ -48,13 +48,14 @@ def run(args: argparse.Namespace) -> int:
     model_args = parse_pairs(args.model_args, "--model-args")
     if "num_classes" in model_args:
         raise ValueError("the data says how many classes there are; leave num_classes out of --model-args")
-    convit = _convit(args)
-    if convit is not None and args.model.startswith("convit_har_person"):
-        # of the same sizes and layers, unless asked otherwise
-        model_args = {**convit.pretrained_cfg["model_args"], **model_args}
+    convit, asked = _convit(args), model_args
+    model_args = {**_layers_of(convit, args.model), **asked}
     blueprint = _blueprint(args.model, model_args)
     recipe = _recipe(args, _default_recipe(blueprint))
     task = read_task(args, blueprint, args.seed, args.val_fraction)
+    if convit is not None and convit.pretrained_cfg.get("classes"):
+        # its frozen classifier goes on speaking of them
+        task.rename(convit.pretrained_cfg["classes"])
     ignored = sorted(parse_pairs(args.set, "--set").keys() & task.unused_fields)
     if ignored:
         raise ValueError(f"training a {type(blueprint).__name__} takes no notice of {', '.join(ignored)}; leave it out")
@@ -62,8 +63,7 @@ def run(args: argparse.Namespace) -> int:
     seed_everything(args.seed)
     classes = {"num_classes": len(task.classes)} if classifier else {}
     model = create(args.model, args.pretrained, weights=args.weights, **classes, **model_args)
-    if convit is not None:
-        model.load_convit(convit)  # type: ignore[operator]
+    _start_from(model, convit, asked)
     main_process = int(os.environ.get("RANK", "0")) == 0  # under torchrun, one of many speaks
     if main_process and not args.json:
         print(f"{args.model}: {task.describe()}")
@@ -103,6 +103,7 @@ def _default_recipe(model: Any) -> str:
 
 def _convit(args: argparse.Namespace) -> Any:
     """The trained ConViT asked for; a model that stays random where it is frozen is refused."""
+    from ..models import ConViTHAR
     from ..pipeline import whole_model
 
     frozen = args.model.startswith(("person_", "convit_har_person"))
@@ -114,8 +115,45 @@ def _convit(args: argparse.Namespace) -> Any:
             )
         return None
     if not frozen:
-        raise ValueError(f"--convit is for person_* and convit_har_person_* models; {args.model} holds no ConViT")
-    return whole_model(args.convit)
+        raise ValueError(f"--convit is for --model person_* and convit_har_person_*, not {args.model}")
+    convit = whole_model(args.convit)
+    if not isinstance(convit, ConViTHAR):
+        raise ValueError(f"--convit takes a trained convit_har_* model; {args.convit} is a {type(convit).__name__}")
+    return convit
+
+
+def _layers_of(convit: Any, name: str) -> dict[str, Any]:
+    """Arguments with which a model of that name has the layers of the ConViT that it starts from."""
+    from ..training.convit import trunk_args
+
+    own = {} if convit is None else convit.pretrained_cfg["model_args"]
+    return trunk_args(own) if name.startswith("person_") else own
+
+
+def _start_from(model: Any, convit: Any, asked: dict[str, Any]) -> None:
+    """Put the trained ConViT in its place; a part that would be random and stay so is refused."""
+    from ..models import ConViTHARPerson, PersonDetector
+
+    if convit is not None:
+        model.load_convit(convit)
+        if isinstance(model, ConViTHARPerson):
+            # pictures as it was trained on
+            sizes = () if "input_size" in asked else ("input_size", "test_input_size")
+            keys = (*sizes, "mean", "std", "interpolation")
+            own = convit.pretrained_cfg
+            model.pretrained_cfg.update({key: own[key] for key in keys if key in own})
+        return
+    frozen = {ConViTHARPerson: "convit.", PersonDetector: "backbone.trunk."}.get(type(model))
+    random = [
+        name
+        for name in model.load_report.random
+        if frozen and (f"{name}.".startswith(frozen) or frozen.startswith(f"{name}."))
+    ]
+    if random:
+        raise ValueError(
+            f"{', '.join(random)} of this {type(model).__name__} would be frozen at random values; give a trained "
+            "ConViT as --convit"
+        )
 
 
 def _lacks_poses(task: Any) -> bool:

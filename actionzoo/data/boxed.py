@@ -14,7 +14,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from .folders import load_image
-from .transforms import keep_person_crop
+from .transforms import _to_tensor, keep_person_crop
 
 
 class BoxedImage(NamedTuple):
@@ -75,15 +75,7 @@ def detection_transform(hflip: float = 0.0, color_jitter: float = 0.0) -> BoxTra
         hflip: Probability of a mirror image.
         color_jitter: Largest relative change of brightness, contrast and saturation.
     """
-    jitter = T.ColorJitter(color_jitter, color_jitter, color_jitter) if color_jitter else None
-
-    def transform(image: Image.Image, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        boxes = _inside(boxes, image.height, image.width)
-        if hflip and float(torch.rand(())) < hflip:
-            image, boxes = ImageOps.mirror(image), _mirror(boxes, image.width)
-        return TF.to_tensor(jitter(image) if jitter else image), boxes
-
-    return transform
+    return _DetectionTransform(hflip, _colours(color_jitter))
 
 
 def person_transform(cfg: Mapping[str, Any], recipe: Any = None, jitter_iou: float = 0.7) -> BoxTransform:
@@ -98,37 +90,69 @@ def person_transform(cfg: Mapping[str, Any], recipe: Any = None, jitter_iou: flo
         recipe: An `actionzoo.training.Recipe` (`crop_pct`, `keep_person`, `hflip`, `color_jitter`, `hue`,
             `grayscale`); None for the picture as it is scored: squashed and cropped centrally.
         jitter_iou: Least overlap of a moved box with the true one.
+
+    Raises:
+        ValueError: If the model takes neither 1 nor 3 channels.
     """
-    size = list((cfg["input_size"] if recipe else cfg.get("test_input_size") or cfg["input_size"])[-2:])
-    mode = InterpolationMode(cfg.get("interpolation", "bilinear"))
-    crop_pct = recipe.crop_pct if recipe else cfg.get("crop_pct", 1.0)
-    squashed = [round(side / crop_pct) for side in size]
-    resize, normalize = T.Resize(squashed, mode), T.Normalize(cfg["mean"], cfg["std"])
-    colours: list[Any] = []
-    if recipe and (recipe.color_jitter or recipe.hue):
-        colours.append(T.ColorJitter(recipe.color_jitter, recipe.color_jitter, recipe.color_jitter, recipe.hue))
-    if recipe and recipe.grayscale:
-        colours.append(T.RandomGrayscale(recipe.grayscale))
-    colour = T.Compose(colours)
+    return _PersonTransform(cfg, recipe, jitter_iou)
 
-    def transform(image: Image.Image, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        scale = torch.tensor([squashed[1] / image.width, squashed[0] / image.height]).repeat(2)
-        boxes, image = boxes * scale, resize(image)
-        if recipe is None:
-            top, left = round((squashed[0] - size[0]) / 2), round((squashed[1] - size[1]) / 2)
-        elif len(boxes) and recipe.keep_person:
-            top, left = keep_person_crop((squashed[0], squashed[1]), (size[0], size[1]), boxes[0], recipe.keep_person)
-        else:
-            top, left = T.RandomCrop.get_params(image, (size[0], size[1]))[:2]  # type: ignore[arg-type]
-        boxes = boxes - torch.tensor([left, top, left, top])
-        image = image.crop((left, top, left + size[1], top + size[0]))
+
+# classes, since processes that are not forked receive a data set pickled, which closures cannot be
+class _DetectionTransform:
+    """See `detection_transform`."""
+
+    def __init__(self, hflip: float, colours: Callable[[Image.Image], Image.Image]) -> None:
+        self.hflip, self.colours = hflip, colours
+
+    def __call__(self, image: Image.Image, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        boxes = _inside(boxes, image.height, image.width)
+        if self.hflip and float(torch.rand(())) < self.hflip:
+            image, boxes = ImageOps.mirror(image), _mirror(boxes, image.width)
+        return TF.to_tensor(self.colours(image)), boxes
+
+
+class _PersonTransform:
+    """See `person_transform`."""
+
+    def __init__(self, cfg: Mapping[str, Any], recipe: Any, jitter_iou: float) -> None:
+        self.size = tuple((cfg["input_size"] if recipe else cfg.get("test_input_size") or cfg["input_size"])[-2:])
+        crop_pct = recipe.crop_pct if recipe else cfg.get("crop_pct", 1.0)
+        self.squashed = tuple(round(side / crop_pct) for side in self.size)
+        self.resize = T.Resize(self.squashed, InterpolationMode(cfg.get("interpolation", "bilinear")))
+        self.finish: Any = T.Compose(_to_tensor(cfg))
+        self.jitter_iou, self.random = jitter_iou, recipe is not None
         if recipe is not None:
-            image, boxes = colour(image), jitter_boxes(boxes, jitter_iou)
-            if float(torch.rand(())) < recipe.hflip:
-                image, boxes = ImageOps.mirror(image), _mirror(boxes, size[1])
-        return normalize(TF.to_tensor(image)), _inside(boxes, size[0], size[1])
+            self.keep, self.hflip = recipe.keep_person, recipe.hflip
+            self.colours = _colours(recipe.color_jitter, recipe.hue, recipe.grayscale)
 
-    return transform
+    def __call__(self, image: Image.Image, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        scale = torch.tensor([self.squashed[1] / image.width, self.squashed[0] / image.height]).repeat(2)
+        # a box that holds nothing of the picture is no person to keep
+        boxes, image = _inside(boxes, image.height, image.width) * scale, self.resize(image)
+        height, width = self.size
+        top, left = self._corner(image, boxes)
+        boxes = boxes - torch.tensor([left, top, left, top])
+        image = image.crop((left, top, left + width, top + height))
+        if self.random:
+            image, boxes = self.colours(image), jitter_boxes(boxes, self.jitter_iou)
+            if float(torch.rand(())) < self.hflip:
+                image, boxes = ImageOps.mirror(image), _mirror(boxes, width)
+        return self.finish(image), _inside(boxes, height, width)
+
+    def _corner(self, image: Image.Image, boxes: Tensor) -> tuple[int, int]:
+        """Top and left of the crop."""
+        if not self.random:
+            # as torchvision's CenterCrop rounds
+            top, left = (round((squashed - side) / 2) for squashed, side in zip(self.squashed, self.size))
+            return top, left
+        if len(boxes) and self.keep:
+            return keep_person_crop(self.squashed, self.size, boxes[0], self.keep)
+        return T.RandomCrop.get_params(image, self.size)[:2]  # type: ignore[arg-type]
+
+
+def _colours(jitter: float = 0.0, hue: float = 0.0, grayscale: float = 0.0) -> Callable[[Image.Image], Image.Image]:
+    steps: list[Any] = [T.ColorJitter(jitter, jitter, jitter, hue)] if jitter or hue else []
+    return T.Compose([*steps, T.RandomGrayscale(grayscale)] if grayscale else steps)
 
 
 def jitter_boxes(boxes: Tensor, iou: float = 0.7, tries: int = 10) -> Tensor:

@@ -21,7 +21,8 @@ def copy_state(source: nn.Module, target: nn.Module, what: str) -> None:
     theirs, mine = source.state_dict(), target.state_dict()
     missing = [name for name in mine if name not in theirs]
     differing = [name for name in mine if name in theirs and theirs[name].shape != mine[name].shape]
-    more = [name for name in list(theirs)[: len(mine)] if name not in mine]
+    end = max((i for i, name in enumerate(theirs) if name in mine), default=0)
+    more = [name for name in list(theirs)[:end] if name not in mine]
     if wrong := missing or differing or more:
         kind = "lacks" if missing else "has another shape of" if differing else "also holds"
         raise ValueError(

@@ -101,13 +101,13 @@ def rois_of(boxes: Boxes, images: Tensor) -> tuple[Tensor, Tensor]:
             got = f"{len(boxes)} of them" if len(boxes) != count else wrong[0]
             raise ValueError(f"expected boxes (n, 4), xyxy in pixels, for each of {count} images, got {got}")
         # each in float32 before they are joined: joined with half precision, integers would be rounded to it
-        place = {"device": images.device, "dtype": torch.float32}
+        place: dict[str, Any] = {"device": images.device, "dtype": torch.float32}
         flat = torch.cat([torch.zeros(0, 4, **place), *(x.to(**place) for x in boxes)])
         # the empty ones in front are for a batch of no images
         first = torch.zeros(0, dtype=torch.long)
         image_index = torch.cat([first, *(torch.full((x.shape[0],), i) for i, x in enumerate(boxes))])
-        box_index = torch.cat([first, *(torch.arange(x.shape[0]) for x in boxes)]).to(images.device)
-        image_index = image_index.to(images.device)
+        box_index = torch.cat([first, *(torch.arange(x.shape[0]) for x in boxes)])
+        image_index, box_index = image_index.to(images.device), box_index.to(images.device)
     flat = flat.to(device=images.device, dtype=torch.float32)
     x, y = flat[:, 0::2].clamp(0, width), flat[:, 1::2].clamp(0, height)
     rois = torch.stack([image_index.float(), x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1)

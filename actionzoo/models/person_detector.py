@@ -6,6 +6,7 @@ the ResNet of the trained, frozen ConViT. A detector here holds a copy of it und
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import timm
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 
 from ..layers import PathAggregation
@@ -77,6 +79,7 @@ class PersonDetector(HubMixin, FasterRCNN):
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
         min_size: int = 800,
         max_size: int = 1333,
+        in_chans: int = 3,
         **settings: Any,
     ) -> None:
         """Build the detector with random weights.
@@ -91,11 +94,20 @@ class PersonDetector(HubMixin, FasterRCNN):
             aspect_ratios: Height over width of the anchors.
             min_size: Pictures are scaled to this shorter side in pixels,
             max_size: but to no longer side than this.
+            in_chans: Channels of the pictures, which torchvision wants to be 3.
             settings: Further arguments of torchvision's `FasterRCNN`, such as `box_score_thresh`.
 
         Raises:
-            ValueError: If the trunk gives no such maps, or their number does not fit `anchor_sizes`.
+            TypeError: If torchvision has no such setting.
+            ValueError: If the trunk gives no such maps, or their number does not fit `anchor_sizes`, or `in_chans` is
+                not 3.
         """
+        if in_chans != 3:
+            raise ValueError(f"{type(self).__name__} takes pictures of 3 channels, got in_chans={in_chans}")
+        # torchvision's transform takes any keyword and looks at those it knows, so that a misspelled one would be lost
+        known = {name for part in (FasterRCNN, GeneralizedRCNNTransform) for name in signature(part).parameters}
+        if unknown := sorted(settings.keys() - known):
+            raise TypeError(f"torchvision's FasterRCNN has no setting {unknown[0]!r}")
         backbone = NeckedTrunk(trunk, trunk_args or {}, out_indices, out_channels)
         if len(anchor_sizes) != len(backbone.levels) + 1:
             raise ValueError(

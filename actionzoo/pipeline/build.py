@@ -38,8 +38,8 @@ def pipeline(
         A callable that takes a picture or a list of them.
 
     Raises:
-        ValueError: If the name is unknown, arguments of `create` are given with a built model, or a detector with a
-            model that labels no people.
+        ValueError: If a name is unknown or a detector's of another model, arguments of `create` are given with a
+            built model, or a detector with a model that labels no people.
         RuntimeError: If nothing that covers the whole model is published for the name, or the weights given leave
             a part of it random.
     """
@@ -50,14 +50,20 @@ def pipeline(
     else:
         built = whole_model(model, **create_args)
     if isinstance(built, ConViTHARPerson):
-        detector = detector or built.pretrained_cfg.get("detector")
-        found = whole_model(detector) if isinstance(detector, str) else detector
-        return PersonActionPipeline(built, device, found)
+        detector = built.pretrained_cfg.get("detector") if detector is None else detector
+        return PersonActionPipeline(built, device, _detector(detector) if isinstance(detector, str) else detector)
     if detector is not None:
         raise ValueError(f"{type(built).__name__} labels no people one by one; a detector is for convit_har_person_*")
     if isinstance(built, PersonDetector):
         return DetectionPipeline(built, device)
     return (PeoplePipeline if hasattr(built, "heatmap_stride") else ActionPipeline)(built, device)
+
+
+def _detector(name: str) -> nn.Module:
+    model = whole_model(name)
+    if not isinstance(model, PersonDetector):
+        raise ValueError(f"{name} is a {type(model).__name__} and no detector; give a person_* model")
+    return model
 
 
 def whole_model(name: str, *, weights: Any = None, **create_args: Any) -> nn.Module:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ..data.folders import ActionSamples
 from ..registry import create
-from .detection import DetectionTask
+from .detection import DetectionTask, check_boxes
 from .fit import fit, seed_everything
 from .human_branch import HumanBranchTask
 from .recipes import Recipe, recipes
@@ -25,6 +25,12 @@ def stage_recipes(name: str) -> dict[str, Recipe]:
     return {"convit": paper, "detector": paper, "human": paper.override(mixup=0.0)}
 
 
+def trunk_args(convit_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a `person_*` detector on the backbone of a ConViT with the given arguments."""
+    names = {"backbone": "trunk", "backbone_args": "trunk_args"}
+    return {names[key]: value for key, value in convit_args.items() if key in names}
+
+
 def fit_in_stages(
     name: str,
     samples: ActionSamples,
@@ -32,6 +38,7 @@ def fit_in_stages(
     *,
     stages: Mapping[str, Recipe] | None = None,
     pretrained: bool = False,
+    detector_args: Mapping[str, Any] | None = None,
     seed: int = 0,
     amp: str = "no",
     workers: int = 0,
@@ -50,6 +57,7 @@ def fit_in_stages(
         output: Folder to write.
         stages: Recipes by stage, `"convit"`, `"detector"` and `"human"`; those of `stage_recipes` where left out.
         pretrained: Start the backbone from its published weights, as the paper does with ImageNet's.
+        detector_args: Arguments of the detector, such as `min_size`; its trunk is the ConViT's backbone.
         seed: Seed of the weights, the order and the augmentation.
         amp: `"no"`, `"bf16"` or `"fp16"`.
         workers: Processes that decode images.
@@ -61,7 +69,8 @@ def fit_in_stages(
         The metrics of each stage.
 
     Raises:
-        ValueError: If the name or a stage is unknown, or the samples have no boxes.
+        ValueError: If the name or a stage is unknown, the samples have no boxes, or the three networks do not fit
+            together, such as by a backbone that the detector's `out_indices` are not meant for.
         FileExistsError: If `output` holds another run and `resume` is False.
     """
     if not name.startswith("convit_har_person_") or ":" in name or "." in name:
@@ -71,17 +80,23 @@ def fit_in_stages(
     recipe = {**stage_recipes(name), **(stages or {})}
     options: dict[str, Any] = {"seed": seed, "amp": amp, "workers": workers, "resume": resume, "progress": progress}
     # refuses samples without boxes before the first epoch
-    tasks = {"detector": DetectionTask(samples), "human": HumanBranchTask(samples)}
+    tasks: dict[str, Any] = {"detector": DetectionTask(samples), "human": HumanBranchTask(samples)}
+    check_boxes(samples)
     folder, classes = Path(output), len(samples.classes)
 
     seed_everything(seed)
     convit = create(name.replace("_person", ""), pretrained, num_classes=classes, **model_args)
-    metrics = {"convit": fit(convit, samples, recipe["convit"], folder / "convit", **options)}
+    # all are drawn now: later, random numbers would depend on where a run was stopped
     built: dict[str, Any] = {
-        "detector": create(name.removeprefix("convit_har_")),
+        "detector": create(name.removeprefix("convit_har_"), **{**trunk_args(model_args), **(detector_args or {})}),
         "human": create(name, num_classes=classes, **model_args),
     }
     for stage, model in built.items():
-        cast(Any, model).load_convit(convit)
+        # refuses what does not fit before the first epoch
+        tasks[stage].check(model)
+        model.load_convit(convit)
+    metrics = {"convit": fit(convit, samples, recipe["convit"], folder / "convit", **options)}
+    for stage, model in built.items():
+        model.load_convit(convit)
         metrics[stage] = fit(model, tasks[stage], recipe[stage], folder / stage, **options)
     return metrics

@@ -20,6 +20,19 @@ from .tasks import StepTools, WholeModelTask
 LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
 
 
+def check_boxes(samples: ActionSamples) -> None:
+    """Refuse data to train on in which nobody has a box.
+
+    Raises:
+        ValueError: If it is such.
+    """
+    if not any(len(samples.boxes.get(path, ())) for path, _ in samples.items.get("train", [])):
+        raise ValueError(
+            "no training picture has boxes of people, so there is nothing to learn from; give those of the train "
+            "split, too (--person-boxes)"
+        )
+
+
 class DetectionScore(NamedTuple):
     """How well people are found."""
 
@@ -47,9 +60,20 @@ class DetectionTask(WholeModelTask):
             raise ValueError("a detector learns from boxes, and the data has none; give samples.with_boxes(…)")
         self.samples = samples
         self.splits = tuple(samples.items)
+        self.sides: tuple[int, ...] = ()
 
     def configure(self, cfg: dict[str, Any], recipe: Recipe) -> None:
-        """Mirror pictures and change their colours as the recipe says; the detector scales them itself."""
+        """Mirror pictures and change their colours as the recipe says; the detector scales them itself.
+
+        Raises:
+            ValueError: If another input size is asked for than the detector scales pictures to; `check` comes first.
+        """
+        side = cfg["input_size"][-1]
+        if self.sides and side not in self.sides:
+            raise ValueError(
+                f"the detector scales pictures itself, to a shorter side of {self.sides[0]} pixels, not {side}; create "
+                "it with min_size and max_size instead of an input size (--img-size)"
+            )
         self.recipe = recipe
 
     def check(self, model: nn.Module) -> None:
@@ -60,9 +84,15 @@ class DetectionTask(WholeModelTask):
         """
         if not isinstance(model, PersonDetector):
             raise ValueError(f"{type(model).__name__} detects nobody; boxes alone train a person_* model")
+        self.sides = tuple(cast(Any, model).transform.min_size)
 
     def prepare(self, model: nn.Module) -> None:
-        """Freeze the trunk, BatchNorm statistics included."""
+        """Freeze the trunk, BatchNorm statistics included.
+
+        Raises:
+            ValueError: If no training picture has boxes.
+        """
+        check_boxes(self.samples)
         freeze(cast(Any, model).backbone.trunk)
 
     def rename(self, classes: Sequence[str]) -> None:
@@ -102,7 +132,7 @@ class DetectionTask(WholeModelTask):
 
     @torch.no_grad()
     def score(self, model: nn.Module, loader: DataLoader, device: torch.device | str, progress: bool) -> DetectionScore:
-        """Average precision by VOC's rule at IoU 0.5, and by COCO's."""
+        """Average precision by VOC's rule at IoU 0.5, and by COCO's; none where nobody has a box."""
         from tqdm import tqdm
 
         was_training, found, truth = model.training, [], []
@@ -114,15 +144,11 @@ class DetectionTask(WholeModelTask):
                 truth += [b.cpu() for b in boxes]
         finally:
             model.train(was_training)
-        coco = coco_box_ap(found, truth)
-        metrics = {
-            "images": len(truth),
-            "people": sum(map(len, truth)),
-            "ap50": round(100 * box_average_precision(found, truth), 2),
-            "coco_ap": round(100 * coco["ap"], 2),
-            "coco_ap75": round(100 * coco["ap75"], 2),
-            "coco_ar": round(100 * coco["ar"], 2),
-        }
+        metrics: dict[str, Any] = {"images": len(truth), "people": sum(map(len, truth))}
+        if metrics["people"]:
+            coco = coco_box_ap(found, truth)
+            metrics["ap50"] = round(100 * box_average_precision(found, truth), 2)
+            metrics |= {f"coco_{key}": round(100 * coco[key], 2) for key in ("ap", "ap75", "ar")}
         return DetectionScore(metrics)
 
     def report(self, score: Any, output: Path) -> None:

@@ -13,6 +13,7 @@ from .._checkpoint import atomic_path
 from ..data.boxed import BoxedImages, collate_boxed, person_transform
 from ..data.folders import ActionSamples
 from ..models import ConViTHARPerson, fuse_scores
+from .detection import check_boxes
 from .evaluate import Evaluation, classification_metrics, write_report
 from .fusion import fit_fusion_weights
 from .recipes import Recipe, all_but
@@ -82,7 +83,14 @@ class HumanBranchTask(WholeModelTask):
         self.images.check(model)
 
     def prepare(self, model: nn.Module) -> None:
-        """Freeze ConViT, BatchNorm statistics included."""
+        """Freeze ConViT, BatchNorm statistics included.
+
+        Raises:
+            ValueError: If no training picture has boxes, or the model gives several labels to a person.
+        """
+        check_boxes(self.samples)
+        if cast(Any, model).multi_label:
+            raise ValueError("pictures in class folders have one label each; create the model with multi_label=False")
         freeze(cast(Any, model).convit)
 
     def rename(self, classes: Sequence[str]) -> None:
@@ -164,9 +172,12 @@ class HumanBranchTask(WholeModelTask):
         dataset = self.dataset("train", train=False)
         loader = DataLoader(dataset, self.recipe.batch_size, collate_fn=collate_boxed)
         image, person, known, targets = self.probabilities(model, loader, device, progress)
+        if not known.any():
+            return  # the central crop leaves nothing of anybody, so that the weights make no difference
         network = cast(Any, model)
         network.fusion = fit_fusion_weights(image[known], person[known], targets[known])
-        network.pretrained_cfg["model_args"] = {**network.pretrained_cfg["model_args"], "fusion": network.fusion}
+        said = network.pretrained_cfg.get("model_args", {})
+        network.pretrained_cfg["model_args"] = {**said, "fusion": network.fusion}
 
     def report(self, score: Any, output: Path) -> None:
         """Curves and the confusion matrix of the fused scores, and every image's scores; `branches.json`."""

@@ -205,6 +205,15 @@ def test_voc_does_not_pass_on_to_a_free_box_and_coco_does():
     assert coco(crowd)["ap50"] == pytest.approx(1)
 
 
+def test_of_equally_good_boxes_voc_takes_the_first_and_coco_the_last():
+    """Column 2 overlaps columns 0 and 4 alike; the second detection can only be about column 0."""
+    first, last = image([2.0, 0.0], [0.9, 0.8], [0.0, 4.0]), image([2.0, 0.0], [0.9, 0.8], [4.0, 0.0])
+    assert voc(first) == pytest.approx(1 / 2)
+    assert voc(last) == 1
+    assert coco(first)["ap50"] == pytest.approx(1)
+    assert coco(last)["ap50"] == pytest.approx(51 / 101)
+
+
 def test_the_threshold_itself_is_enough():
     """A box of 10 by 10 within one of 10 by 20."""
     half = (boxes_at([0.0]), torch.tensor([0.9])), torch.tensor([[0.0, 0.0, 10.0, 20.0]])
