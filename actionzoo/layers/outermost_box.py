@@ -71,8 +71,8 @@ class OutermostBoxPooler(nn.Module):
         Args:
             out_size: `(R_y, R_x)` bins of the pooled maps; one number for both. The paper has 14, TAHNet-v4 28.
             mode: `"outermost"` or `"basic"`.
-            levels: Names of the pyramid's maps, the finest first. All four are P2 to P5; TAHNet-v3 and v4 are best on
-                P2 and P3 alone (Table 6), `("0", "1")`.
+            levels: Names of the pyramid's maps, the finest first. All four are P2 to P5; P2 and P3 alone, `("0", "1")`,
+                do best in Table 6 and serve TAHNet-v3 and v4.
             strides: Image pixels per cell of every level, each twice the one before. None is 4, 8, 16, 32.
             canonical_scale: Side in pixels of the square box that belongs to the canonical level.
             canonical_level: That level; level k has the stride `2**k`.
@@ -99,10 +99,8 @@ class OutermostBoxPooler(nn.Module):
         if not self.levels or len(set(self.levels)) != len(self.levels):
             raise ValueError(f"expected one or more different level names, got {self.levels}")
         first = self.strides[0] if self.strides else 0
-        doubling = (
-            first > 0 and first & (first - 1) == 0 and self.strides == tuple(first << i for i in range(len(levels)))
-        )
-        if not doubling or len(self.strides) != len(self.levels):
+        doubled = tuple(first << i for i in range(len(self.levels)))
+        if first < 1 or first & (first - 1) or self.strides != doubled:
             raise ValueError(
                 f"expected one stride per level of {self.levels}, a power of two and then twice the one before, "
                 f"got {self.strides}"
@@ -231,8 +229,7 @@ def _found(boxes: Tensor, valid: Tensor) -> Tensor:
 def _fill_gaps(boxes: Tensor, found: Tensor) -> Tensor:
     """Give a frame without a box that of the nearest frame with one, the earlier of two."""
     frames = torch.arange(boxes.shape[1], device=boxes.device)
-    gap = frames[None, :] - frames[:, None]
-    # doubled, so that a later frame loses against an earlier one at the same distance, and no two are equal
-    distance = 2 * gap.abs() + (gap > 0).long()
-    nearest = torch.where(found[:, None, :], distance, 2 * boxes.shape[1] + 2).argmin(2)
+    distance = (frames[:, None] - frames).abs()
+    # argmin takes the first of equals
+    nearest = torch.where(found[:, None, :], distance, boxes.shape[1]).argmin(2)
     return boxes.gather(1, nearest[..., None].expand(-1, -1, 4))
