@@ -1,6 +1,15 @@
 """Data on disk, its transforms and its labels."""
 
 from .boxes import read_person_boxes as read_person_boxes
+from .clip_sets import ActionClips as ActionClips
+from .clip_sets import read_clips_folder as read_clips_folder
+from .clip_sets import read_clips_table as read_clips_table
+from .clips import ClipFrame as ClipFrame
+from .clips import ClipInfo as ClipInfo
+from .clips import clip_info as clip_info
+from .clips import iter_frames as iter_frames
+from .clips import read_clip as read_clip
+from .clips import write_clip as write_clip
 from .figures import ActingFigures as ActingFigures
 from .figures import FigurePeople as FigurePeople
 from .figures import collate_figures as collate_figures
@@ -36,8 +45,11 @@ __all__ = [
     "PPMI_24",
     "PPMI_24_TO_12",
     "ActingFigures",
+    "ActionClips",
     "ActionImages",
     "ActionSamples",
+    "ClipFrame",
+    "ClipInfo",
     "FigurePeople",
     "FolderPeople",
     "KeypointPeople",
@@ -47,19 +59,25 @@ __all__ = [
     "PersonInput",
     "TopDown",
     "apply_affine",
+    "clip_info",
     "collate_figures",
     "crop_matrix",
     "crop_person",
     "denormalize",
     "eval_transform",
     "invert_affine",
+    "iter_frames",
     "keep_person_crop",
     "load_image",
     "mix",
+    "read_clip",
+    "read_clips_folder",
+    "read_clips_table",
     "read_coco_keypoints",
     "read_keypoints",
     "read_mpii",
     "read_person_boxes",
     "read_samples",
     "train_transform",
+    "write_clip",
 ]

@@ -200,8 +200,7 @@ class ConViTHAR(FeatureMapNet):
         It is taken before the last ViT's LayerNorm, which sets the mean over channels of every cell to zero but
         for its own scale and shift.
         """
-        x = self.vits.down(self.vits.vit1(self.forward_backbone(images)))
-        return self.vits.vit2.forward_blocks(x)[0].mean(2).unflatten(1, x.shape[2:])
+        return self.visualize(images)["channel_mean"]
 
     def class_activation_map(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Where the network sees a class: Grad-CAM on the last ViT's map (Fig. 8), before its ReLU.
@@ -221,11 +220,26 @@ class ConViTHAR(FeatureMapNet):
         """
         if not self.num_classes:
             raise ValueError("class activation needs classes, and this network has none (num_classes=0)")
-        fc: Any = self.fc
-        x = self.forward_features(images)
-        if classes is None:
-            classes = fc(x.mean((2, 3))).argmax(1)
-        return torch.einsum("bchw,bc->bhw", x, fc.weight[classes]) / (x.shape[2] * x.shape[3])
+        return self.visualize(images, classes)["class_activation"]
+
+    def visualize(self, images: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
+        """Both maps from one pass: `"channel_mean"` and, if there are classes, `"class_activation"`.
+
+        Args:
+            images: As for `class_activation_map`.
+            classes: Likewise.
+        """
+        last: Any = self.vits.vit2
+        x = self.vits.down(self.vits.vit1(self.forward_backbone(images)))
+        tokens, _ = last.forward_blocks(x)
+        maps = {"channel_mean": tokens.mean(2).unflatten(1, x.shape[2:])}
+        if self.num_classes:
+            fc: Any = self.fc
+            normed = last.norm(tokens)
+            classes = fc(normed.mean(1)).argmax(1) if classes is None else classes
+            activation = torch.einsum("bnc,bc->bn", normed, fc.weight[classes]) / normed.shape[1]
+            maps["class_activation"] = activation.unflatten(1, x.shape[2:])
+        return maps
 
 
 TINY: dict[str, Any] = {

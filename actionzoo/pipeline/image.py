@@ -90,10 +90,11 @@ class ActionPipeline:
     def maps_of(self, batch: Tensor) -> dict[str, Tensor]:
         """What ConViT looked at in a picture `(1, 3, H, W)`: `(h, w)` maps by name; none of other models."""
         convit: Any = getattr(self.model, "convit", self.model)
-        if not hasattr(convit, "class_activation_map"):
+        if not hasattr(convit, "visualize"):
             return {}
-        maps = {"grad_cam": convit.class_activation_map(batch).relu(), "channel_mean": convit.heat_map(batch)}
-        return {name: x[0].float().cpu() for name, x in maps.items()}
+        maps = {name: x[0].float().cpu() for name, x in convit.visualize(batch).items()}
+        # Grad-CAM shows what speaks for a class
+        return {"grad_cam": maps["class_activation"].relu(), "channel_mean": maps["channel_mean"]}
 
     def field_of_view(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """The part of a picture that the transform's crop keeps, xyxy in pixels of the picture."""

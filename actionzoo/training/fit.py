@@ -267,7 +267,8 @@ class _Run:
         used = {key: value for key, value in asdict(self.recipe).items() if key not in self.task.unused_fields}
         self.cfg.update({**card, "recipe": used, "seed": self.seed})
         if self.accelerator.is_main_process:
-            network = self.accelerator.unwrap_model(self.model)
+            # in full precision, as the saved weights will be run
+            network = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
             self.task.complete(network, self.accelerator.device, self.progress)
         self._save_trained()  # before the report, whose failure should not cost the weights
         split = next(name for name in ("test", "val", "train") if name in self.task.splits)

@@ -208,7 +208,7 @@ class TestPredict:
     @pytest.mark.parametrize(
         ("model", "arguments", "message"),
         [
-            ("plain", ["--boxes", "1,2,3,4"], "labels whole pictures; --boxes are for models that find joints"),
+            ("plain", ["--boxes", "1,2,3,4"], "takes whole pictures; --boxes are for models that find joints or label people"),
             ("bodypart", ["--boxes", "1,2,3"], "a box is X1,Y1,X2,Y2 in pixels without spaces, got '1,2,3'"),
             ("bodypart", ["--boxes", "1,2,3,x"], "a box is X1,Y1,X2,Y2"),
             ("bodypart", ["--boxes", "9,2,3,4"], "has no area"),
@@ -217,7 +217,7 @@ class TestPredict:
                 [str(PHOTO.parent), "--boxes", "1,2,3,4"],
                 "those of one picture, and there are 2",
             ),
-            ("pose", ["--attention"], "no attention map; PRF-Net and body-part models give one"),
+            ("pose", ["--attention"], "no attention map; PRF-Net, ConViT and body-part models give one"),
         ],
     )
     def test_refusals(self, saved, tmp_path, capsys, model, arguments, message):

@@ -57,7 +57,7 @@ def test_focus_boxes_are_in_pixels_of_the_picture_and_nested(pipe):
 
 def test_json_holds_what_was_found(pipe):
     row = json.loads(pipe(PHOTO).to_json(2))
-    assert set(row) == {"source", "model", "label", "score", "top", "people", "focus", "size"}
+    assert set(row) == {"source", "model", "label", "score", "top", "people", "image_only", "focus", "size"}
     assert len(row["top"]) == 2
     assert row["label"] in pipe.classes
     assert row["size"] == [850, 567]

@@ -102,7 +102,7 @@ class TestKeypoints:
         row = json.loads(result.to_json())
         assert (row["label"], row["top"], row["people"][0]["top"]) == (None, [], [])
         assert result.draw().size == load_image(PHOTO).size
-        with pytest.raises(RuntimeError, match="no attention map; PRF-Net and body-part models"):
+        with pytest.raises(RuntimeError, match="no attention map; PRF-Net, ConViT and body-part models"):
             result.draw_attention()
 
 
@@ -255,7 +255,7 @@ class TestResult:
         assert row["size"] == [850, 567]
         assert len(row["people"]) == 2
         person = row["people"][1]
-        assert set(person) == {"box", "label", "score", "top", "keypoints", "parts", "track_id"}
+        assert set(person) == {"box", "label", "score", "top", "keypoints", "parts", "track_id", "detection"}
         assert person["box"] == [400, 60, 820, 500]
         assert person["top"][0] == {"label": person["label"], "score": person["score"]}
         assert len(person["top"]) == 2

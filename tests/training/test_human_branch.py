@@ -49,9 +49,11 @@ def no_curves(monkeypatch):
 
 class TestFit:
     def test_convit_stays_bit_for_bit_and_the_branch_moves(self, finished):
-        before, _, _, folder = finished
+        before, model, _, folder = finished
         moved = persons.changed(before, loaded(folder).state_dict())
         assert moved == {name for name in before if name.startswith("human.")}
+        assert not any(parameter.requires_grad for parameter in model.convit.parameters())
+        assert not any(module.training for module in model.train().convit.modules())
         assert any("running_mean" in name for name in before)
 
     def test_metrics_are_written(self, finished, samples):

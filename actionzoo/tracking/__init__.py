@@ -1,0 +1,7 @@
+"""People linked through the frames of a clip: by their keypoints, or by the overlap of their boxes."""
+
+from .box_overlap import link_boxes as link_boxes
+from .keypoints import KeypointTracker as KeypointTracker
+from .keypoints import link_keypoints as link_keypoints
+
+__all__ = ["KeypointTracker", "link_boxes", "link_keypoints"]
