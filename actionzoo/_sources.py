@@ -246,7 +246,8 @@ def _read_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tuple[st
         whole = put_together(tensors, recorded, bundled_part)
     except RuntimeError as error:
         raise RuntimeError(f"{path}: {error}") from error
-    return whole, metadata, tuple(dict.fromkeys(part["weights"] for part in recorded))
+    listed = recorded if isinstance(recorded, list | tuple) else (recorded,)
+    return whole, metadata, tuple(dict.fromkeys(part["weights"] for part in listed))
 
 
 def _checked(path: Path, info: WeightsInfo) -> str:

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(task, PeopleTask) and not task.actions and classes:
         # a network that knows actions may be scored on poses alone
         task = PeopleTask(task.sources, classes, task.name)
-    result = score_task(
+    result: Any = score_task(
         model,
         task,
         args.split,

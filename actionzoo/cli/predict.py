@@ -27,7 +27,8 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         help="where the people of a single picture are, for models that find joints (else it counts whole) or label "
         "people (else a detector finds them)",
     )
-    sub.add_argument("--detector", metavar="MODEL", help="person detector of a model that labels people")
+    sub.add_argument("--detector", metavar="MODEL", help="person detector of a model that labels people; none for none")
+    sub.add_argument("--threshold", type=float, default=0.5, help="least score of a detected person")
     sub.add_argument("--top", type=int, default=5, help="how many actions to show")
     sub.add_argument("--output", type=Path, default=Path("."), help="folder of the annotated pictures")
     sub.add_argument("--no-draw", action="store_true", help="write no pictures")
@@ -49,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--boxes are those of one picture, and there are {len(files)}")
     failures = [f"{item}: no such file, no picture in it, or no match" for item in missing]
     name = model_name(args)
-    pipe: Any = pipeline(name, weights=args.weights, device=args.device, detector=args.detector)
+    detector = False if args.detector == "none" else args.detector
+    pipe: Any = pipeline(name, weights=args.weights, device=args.device, detector=detector, threshold=args.threshold)
     if boxes and not isinstance(pipe, PeoplePipeline | PersonActionPipeline):
         raise ValueError(
             f"{name} takes whole pictures; --boxes are for models that find joints or label people: bodypart_*, "
@@ -112,6 +114,8 @@ def _print_result(file: Path, result: Any, top: int, written: list[Path]) -> Non
             facts.append(f"found with {person.detection:.0%} at {', '.join(f'{v:.0f}' for v in person.box)}")
         print(f"  person {number}{': ' if facts else ''}{'; '.join(facts)}")
         _print_top(person.top(result.classes, top), "    ")
+    if not result.classes and not result.people:
+        print("  nobody found")
     if result.image_only:
         print("  nobody to label; the image as a whole:")
     if not result.people or result.image_only:

@@ -82,7 +82,7 @@ class ActionSamples:
                 person comes first.
 
         Raises:
-            ValueError: If no picture has an entry, or boxes have the wrong shape.
+            ValueError: If no picture has an entry, or boxes have the wrong shape, are not finite or have no area.
         """
         paths = [path for rows in self.items.values() for path, _ in rows]
         known = {path: torch.as_tensor(boxes[path], dtype=torch.float32) for path in paths if path in boxes}
@@ -95,6 +95,8 @@ class ActionSamples:
         for path, found in known.items():
             if found.ndim != 2 or found.shape[1] != 4:
                 raise ValueError(f"the boxes of a picture are (n, 4), xyxy; {path} has {tuple(found.shape)}")
+            if not (found.isfinite().all() and (found[:, 2:] > found[:, :2]).all()):
+                raise ValueError(f"a box of {path} has no area or is not finite: {found.tolist()}; leave it out")
         return replace(self, boxes=known)
 
 

@@ -76,7 +76,8 @@ def rois_of(boxes: Boxes, images: Tensor) -> tuple[Tensor, Tensor]:
     """Boxes of a batch as RoI operators take them, clipped to the images.
 
     A box of which less than a pixel in height or width lies inside the image is dropped; when the network is compiled
-    or exported, or on the meta device, all are kept, since their number must not depend on their values.
+    or exported, or on the meta device, all are kept, since their number must not depend on their values: rows of boxes
+    outside the image mean nothing then.
 
     Args:
         boxes: For every image `(n_i, 4)` xyxy in its pixels, or `(B, n, 4)`.
@@ -89,6 +90,8 @@ def rois_of(boxes: Boxes, images: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: If the boxes are not those of the images.
     """
     count, (height, width) = images.shape[0], images.shape[-2:]
+    if not isinstance(boxes, Tensor | Sequence) or isinstance(boxes, str):
+        raise ValueError(f"boxes are a list with (n, 4), xyxy in pixels, for each image; got {type(boxes).__name__}")
     if isinstance(boxes, Tensor):
         if boxes.ndim != 3 or boxes.shape[0] != count or boxes.shape[2] != 4:
             raise ValueError(f"expected boxes (B, n, 4), xyxy in pixels, of {count} images, got {tuple(boxes.shape)}")
@@ -96,6 +99,7 @@ def rois_of(boxes: Boxes, images: Tensor) -> tuple[Tensor, Tensor]:
         image_index = torch.arange(count, device=images.device)[:, None].expand(-1, boxes.shape[1]).flatten()
         box_index = torch.arange(boxes.shape[1], device=images.device).expand(count, -1).flatten()
     else:
+        boxes = [x if isinstance(x, Tensor) else _as_boxes(x) for x in boxes]
         wrong = [tuple(x.shape) for x in boxes if x.ndim != 2 or x.shape[1] != 4]
         if len(boxes) != count or wrong:
             got = f"{len(boxes)} of them" if len(boxes) != count else wrong[0]
@@ -116,6 +120,11 @@ def rois_of(boxes: Boxes, images: Tensor) -> tuple[Tensor, Tensor]:
     # NaN compares as False, so that a box without coordinates goes, too
     keep = ((x[:, 1] - x[:, 0]) >= 1) & ((y[:, 1] - y[:, 0]) >= 1)
     return rois[keep], box_index[keep]
+
+
+def _as_boxes(rows: Any) -> Tensor:
+    boxes = torch.as_tensor(rows, dtype=torch.float32)
+    return boxes.reshape(0, 4) if boxes.numel() == 0 else boxes
 
 
 class HumanBranch(nn.Module):
@@ -245,6 +254,8 @@ class ConViTHARPerson(HubMixin, nn.Module):
             ValueError: If a setting is unknown or out of range.
         """
         super().__init__()
+        if "global_pool" in convit:
+            raise ValueError("the images' scores take the mean over cells; leave global_pool out")
         vits: dict[str, Any] = {"depth": depth, "heads": heads, "head_dim": head_dim, "mlp_dim": mlp_dim, "pool": pool}
         sizes: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans, "drop_rate": drop_rate}
         self.convit: Any = ConViTHAR(**sizes, **vits, **convit)
@@ -252,8 +263,7 @@ class ConViTHARPerson(HubMixin, nn.Module):
         self.human: Any = HumanBranch(dim, num_classes, stride=stride, roi=roi, drop_rate=drop_rate, **vits)
         self.num_classes, self.in_chans = num_classes, in_chans
         self.num_features = self.head_hidden_size = dim
-        self.multi_label = multi_label
-        self.fusion = fusion_weights(fusion)
+        self._multi_label, self._fusion = multi_label, fusion_weights(fusion)
         own = self.convit.pretrained_cfg
         first = own["first_conv"]
         self.pretrained_cfg = self.default_cfg = {
@@ -266,6 +276,31 @@ class ConViTHARPerson(HubMixin, nn.Module):
     def classifier_names(self) -> tuple[str, ...]:
         """Dotted names of the two linear classifiers."""
         return ("human.fc", "convit.fc")
+
+    @property
+    def fusion(self) -> tuple[float, float]:
+        """`(W_ConViT, W_human)` of Eq. 1; may be set, also by a name of `FUSION_WEIGHTS`, and is saved."""
+        return self._fusion
+
+    @fusion.setter
+    def fusion(self, weights: Sequence[float] | str) -> None:
+        self._fusion = fusion_weights(weights)
+        self._remember("fusion", self._fusion)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a person may do several things at once; may be set, and is saved."""
+        return self._multi_label
+
+    @multi_label.setter
+    def multi_label(self, value: bool) -> None:
+        self._multi_label = bool(value)
+        self._remember("multi_label", self._multi_label)
+
+    def _remember(self, name: str, value: Any) -> None:
+        """Have a saved model built with an argument that was changed since."""
+        cfg = self.pretrained_cfg
+        cfg["model_args"] = {**cfg.get("model_args", {}), name: value}
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that optimizers should not decay: positions, and the backbone's own."""
@@ -282,9 +317,18 @@ class ConViTHARPerson(HubMixin, nn.Module):
         """The human branch's linear classifier; ConViT's is `convit.get_classifier()`."""
         return self.human.fc
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Give both branches a fresh classifier of `num_classes` rows; 0 removes them."""
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Give both branches a fresh classifier of `num_classes` rows; 0 removes them.
+
+        The weights of `fusion` become the paper's for Stanford 40 again: what was fitted spoke of other classifiers.
+
+        Raises:
+            ValueError: If `global_pool` is another than `"avg"`.
+        """
+        if global_pool not in (None, "avg"):
+            raise ValueError(f"global_pool is 'avg', the mean over cells, got {global_pool!r}")
         self.num_classes = num_classes
+        self.fusion = "stanford40"
         self.convit.reset_classifier(num_classes)
         reference = next(self.parameters())
         fc = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
@@ -332,7 +376,13 @@ class ConViTHARPerson(HubMixin, nn.Module):
         return logits.float().sigmoid() if self.multi_label else logits.float().softmax(-1)
 
     def fuse(self, output: PersonOutput) -> Tensor:
-        """Probabilities of every person's actions by `fusion` (Eq. 1): `(N, K)`."""
+        """Probabilities of every person's actions by `fusion` (Eq. 1): `(N, K)`.
+
+        Raises:
+            ValueError: If there are no classes.
+        """
+        if not self.num_classes:
+            raise ValueError("scores need classes, and this network has none (num_classes=0)")
         image = self.probabilities(output.image_logits)[output.image_index]
         return fuse_scores(image, self.probabilities(output.logits), self.fusion)
 
@@ -347,7 +397,7 @@ def fusion_weights(weights: Sequence[float] | str) -> tuple[float, float]:
         if weights not in FUSION_WEIGHTS:
             raise ValueError(f"fusion is one of {', '.join(FUSION_WEIGHTS)} or two weights, got {weights!r}")
         return FUSION_WEIGHTS[weights]
-    if len(weights) != 2:
+    if not isinstance(weights, Sequence) or len(weights) != 2:
         raise ValueError(f"fusion takes two weights, of image and person, got {weights!r}")
     image, person = float(weights[0]), float(weights[1])
     if not (0 <= image <= 1 and 0 <= person <= 1 and abs(image + person - 1) < 1e-6):

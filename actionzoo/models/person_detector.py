@@ -194,7 +194,10 @@ def _check_targets(targets: list[dict[str, Tensor]] | None, count: int) -> None:
 
 
 def associate_boxes(given: Tensor, detected: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Put detected boxes in the place of given ones that they overlap (ConViT section 3.4; SPEC of VOC's protocol).
+    """Put detected boxes in the place of given ones that they overlap (ConViT section 3.4).
+
+    PASCAL VOC's action task says which people to label; a detector's boxes may fit them better, or be what the human
+    branch was trained with. Two given boxes may get the same detection.
 
     Args:
         given: `(N, 4)` boxes of the people to label, xyxy.

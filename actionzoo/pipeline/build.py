@@ -1,7 +1,7 @@
 """A pipeline from a model or its name."""
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,7 +17,8 @@ def pipeline(
     model: str | nn.Module,
     *,
     device: str | torch.device | None = None,
-    detector: str | nn.Module | Detector | None = None,
+    detector: str | nn.Module | Detector | Literal[False] | None = None,
+    threshold: float = 0.5,
     **create_args: Any,
 ) -> ActionPipeline | PeoplePipeline | PersonActionPipeline | DetectionPipeline:
     """Build a pipeline from a model's name or a model: `pipeline("prfnet_tiny")("photo.jpg").label`.
@@ -30,8 +31,9 @@ def pipeline(
         model: A name as `create` takes it, whose whole-model weights are loaded, or a built model.
         device: Where to run, e.g. `"cuda"`.
         detector: For a model with a human branch: a detector's name, or any that gives torchvision's `boxes`,
-            `labels` and `scores`. By default the one that the model's weights name; without any, people are given
-            by their boxes.
+            `labels` and `scores`. By default the one that the model's weights name; with False none, so that people
+            are given by their boxes, which stay as they are.
+        threshold: Least score of a detected person.
         create_args: Further arguments of `create`, such as `weights=`.
 
     Returns:
@@ -51,11 +53,12 @@ def pipeline(
         built = whole_model(model, **create_args)
     if isinstance(built, ConViTHARPerson):
         detector = built.pretrained_cfg.get("detector") if detector is None else detector
-        return PersonActionPipeline(built, device, _detector(detector) if isinstance(detector, str) else detector)
-    if detector is not None:
+        found = _detector(detector) if isinstance(detector, str) else detector or None
+        return PersonActionPipeline(built, device, found, threshold)
+    if detector:
         raise ValueError(f"{type(built).__name__} labels no people one by one; a detector is for convit_har_person_*")
     if isinstance(built, PersonDetector):
-        return DetectionPipeline(built, device)
+        return DetectionPipeline(built, device, threshold)
     return (PeoplePipeline if hasattr(built, "heatmap_stride") else ActionPipeline)(built, device)
 
 

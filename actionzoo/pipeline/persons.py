@@ -135,7 +135,8 @@ class PersonActionPipeline:
         Returns:
             One result, or a list of them. `scores` are the image's own (ConViT); those of `people` are fused with
             the human branch's (Eq. 1). People given by boxes keep their order; one of whom less than a pixel lies
-            in the picture has no label. Where nobody is found, `image_only` says so.
+            in what the model sees of the picture (`field_of_view`, its central crop) has no label. Where nobody is
+            found, `image_only` says so.
 
         Raises:
             FileNotFoundError: If there is no such file.

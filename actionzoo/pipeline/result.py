@@ -110,7 +110,8 @@ class ActionResult:
 
     def _best(self) -> tuple[str, float]:
         if not self.classes:
-            raise RuntimeError(f"{self.model} finds joints, not actions; see .people")
+            finds = "joints" if any(person.keypoints for person in self.people) else "people"
+            raise RuntimeError(f"{self.model} finds {finds}, not actions; see .people")
         if not self.scores:
             raise RuntimeError("there are no people in this result, so that nothing was labelled")
         return self.top(1)[0]

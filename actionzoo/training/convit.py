@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..data.folders import ActionSamples
-from ..registry import create
+from ..registry import create, model_info
 from .detection import DetectionTask, check_boxes
 from .fit import fit, seed_everything
 from .human_branch import HumanBranchTask
@@ -39,6 +39,7 @@ def fit_in_stages(
     stages: Mapping[str, Recipe] | None = None,
     pretrained: bool = False,
     detector_args: Mapping[str, Any] | None = None,
+    human_args: Mapping[str, Any] | None = None,
     seed: int = 0,
     amp: str = "no",
     workers: int = 0,
@@ -56,8 +57,10 @@ def fit_in_stages(
         samples: Labelled files with the boxes of their people (`ActionSamples.with_boxes`).
         output: Folder to write.
         stages: Recipes by stage, `"convit"`, `"detector"` and `"human"`; those of `stage_recipes` where left out.
-        pretrained: Start the backbone from its published weights, as the paper does with ImageNet's.
+        pretrained: Start ConViT from its published weights: the paper's from ImageNet's backbone, the tiny one from a
+            whole trained network.
         detector_args: Arguments of the detector, such as `min_size`; its trunk is the ConViT's backbone.
+        human_args: Further arguments of the network with the human branch, such as `roi`.
         seed: Seed of the weights, the order and the augmentation.
         amp: `"no"`, `"bf16"` or `"fp16"`.
         workers: Processes that decode images.
@@ -73,8 +76,9 @@ def fit_in_stages(
             together, such as by a backbone that the detector's `out_indices` are not meant for.
         FileExistsError: If `output` holds another run and `resume` is False.
     """
-    if not name.startswith("convit_har_person_") or ":" in name or "." in name:
+    if not name.startswith("convit_har_person") or ":" in name or "." in name:
         raise ValueError(f"expected convit_har_person_resnet50 or convit_har_person_tiny, got {name!r}")
+    name = model_info(name).name
     if unknown := sorted(set(stages or {}) - set(STAGES)):
         raise ValueError(f"the stages are {', '.join(STAGES)}, got {unknown}")
     recipe = {**stage_recipes(name), **(stages or {})}
@@ -86,10 +90,12 @@ def fit_in_stages(
 
     seed_everything(seed)
     convit = create(name.replace("_person", ""), pretrained, num_classes=classes, **model_args)
+    # with those of its weights, where it has some
+    model_args = cast(dict[str, Any], convit.pretrained_cfg)["model_args"]
     # all are drawn now: later, random numbers would depend on where a run was stopped
     built: dict[str, Any] = {
         "detector": create(name.removeprefix("convit_har_"), **{**trunk_args(model_args), **(detector_args or {})}),
-        "human": create(name, num_classes=classes, **model_args),
+        "human": create(name, num_classes=classes, **{**model_args, **(human_args or {})}),
     }
     for stage, model in built.items():
         # refuses what does not fit before the first epoch

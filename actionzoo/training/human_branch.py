@@ -34,7 +34,8 @@ class HumanBranchTask(WholeModelTask):
 
     Every person of a picture learns the picture's label; it is scored by its surest person, whose scores are fused
     with ConViT's. A picture in which nobody is known keeps ConViT's. After the last epoch the fusion weights are
-    those that minimise the loss on the training pictures (section 4.3).
+    those that minimise the loss on the training pictures (section 4.3), or on those held out, if there are any: on
+    pictures that both branches have learned from, the surer one wins.
     """
 
     headline = "top1"
@@ -158,26 +159,26 @@ class HumanBranchTask(WholeModelTask):
         fused = fuse_scores(image, person, weights)
         evaluation = Evaluation(fused, targets, classification_metrics(fused, targets))
         branches = {}
-        for name, probs in (("image", image), ("person", person)):
-            alone = classification_metrics(probs, targets)
+        for name, probs, rows in (("image", image, targets == targets), ("person", person, known)):
+            if not rows.any():
+                continue
+            alone = classification_metrics(probs[rows], targets[rows])
             branches[name] = {key: alone[key] for key in ("top1", "top1_interval", "map")}
         found = {"with_people": int(known.sum()), "fusion": list(weights)}
         return PersonScore({**evaluation.metrics, "branches": branches, **found}, evaluation)
 
     @torch.no_grad()
     def complete(self, model: nn.Module, device: torch.device, progress: bool) -> None:
-        """Fit the fusion weights to the training pictures, scored without augmentation."""
+        """Fit the fusion weights to the pictures held out, else the training pictures, without augmentation."""
         if not self.fit_fusion:
             return
-        dataset = self.dataset("train", train=False)
+        dataset = self.dataset("val" if "val" in self.splits else "train", train=False)
         loader = DataLoader(dataset, self.recipe.batch_size, collate_fn=collate_boxed)
         image, person, known, targets = self.probabilities(model, loader, device, progress)
         if not known.any():
             return  # the central crop leaves nothing of anybody, so that the weights make no difference
         network = cast(Any, model)
         network.fusion = fit_fusion_weights(image[known], person[known], targets[known])
-        said = network.pretrained_cfg.get("model_args", {})
-        network.pretrained_cfg["model_args"] = {**said, "fusion": network.fusion}
 
     def report(self, score: Any, output: Path) -> None:
         """Curves and the confusion matrix of the fused scores, and every image's scores; `branches.json`."""

@@ -190,7 +190,6 @@ recipes: dict[str, Recipe] = {
         weight_decay=0.05,
         warmup_epochs=1,
         crop_pct=1.0,
-        keep_person=0.7,
         color_jitter=0.3,
         label_smoothing=0.1,
         clip_grad=5.0,

@@ -1,9 +1,8 @@
 """ConViT against its plain backbone over several seeds (the first two rows of the paper's Table 3, on other data).
 
-    actionzoo train --model convit_har_tiny ... --seed 0 --output runs/convit_0
-    actionzoo train --model plain_tiny ... --seed 0 --output runs/plain_0
-    ... (seeds 1 and 2; the page has the commands)
-    python benchmarks/papers/convit_table.py --convit runs/convit_? --plain runs/plain_?
+    python benchmarks/papers/convit_table.py --convit runs/convit_mix_? --plain runs/plain_mix_?
+
+docs/papers/convit_har.md has the commands that write those folders; `plain_tiny` is given ConViT's backbone there.
 
 The scores are those that the runs wrote; parameters and multiply-accumulates are counted at the size of inference.
 `--write PAGE.md` puts the table between the page's markers `<!-- results:begin -->` and `<!-- results:end -->`;
@@ -38,6 +37,8 @@ def read(folder: Path) -> dict[str, Any]:
     right = [max(range(len(row)), key=row.__getitem__) == k for row, k in zip(scores["scores"], scores["targets"])]
     keys = ("images", "top1", "top1_interval", "map", "kappa", "train_seconds")
     return {
+        "recipe": config["recipe"],
+        "backbone": _backbone_size(model),
         **{key: metrics[key] for key in keys},
         "seed": config["seed"],
         "command": config["command"],
@@ -46,6 +47,20 @@ def read(folder: Path) -> dict[str, Any]:
         "size": list(size),
         "right": "".join("1" if hit else "0" for hit in right),
     }
+
+
+def _backbone_size(model: Any) -> int:
+    """Parameters of the backbone; a plain network's holds its classifier."""
+    classifier = model.backbone.get_classifier()
+    return sum(p.numel() for p in model.backbone.parameters()) - sum(p.numel() for p in classifier.parameters())
+
+
+def check_pairs(runs: dict[str, list[dict[str, Any]]]) -> None:
+    """Refuse to compare runs that differ in more than the ViTs."""
+    for plain, convit in zip(runs["plain"], runs["convit"]):
+        for key in ("recipe", "backbone", "seed", "size", "images"):
+            if plain[key] != convit[key]:
+                raise SystemExit(f"the runs differ in their {key}: {plain[key]} and {convit[key]}")
 
 
 def spread(values: list[float], unit: str = " %") -> str:
@@ -101,6 +116,7 @@ def main() -> None:
     if args.json:
         with atomic_path(args.json) as temporary:
             temporary.write_text(json.dumps(kept, indent=1) + "\n")
+    check_pairs(kept["runs"])
     text = table(kept["runs"], kept["machine"])
     print(text)
     if args.write:

@@ -208,7 +208,7 @@ class TestPredict:
     @pytest.mark.parametrize(
         ("model", "arguments", "message"),
         [
-            ("plain", ["--boxes", "1,2,3,4"], "takes whole pictures; --boxes are for models that find joints or label people"),
+            ("plain", ["--boxes", "1,2,3,4"], "takes whole pictures; --boxes are for models"),
             ("bodypart", ["--boxes", "1,2,3"], "a box is X1,Y1,X2,Y2 in pixels without spaces, got '1,2,3'"),
             ("bodypart", ["--boxes", "1,2,3,x"], "a box is X1,Y1,X2,Y2"),
             ("bodypart", ["--boxes", "9,2,3,4"], "has no area"),
