@@ -53,9 +53,9 @@ def pipeline(
         built = whole_model(model, **create_args)
     if isinstance(built, ConViTHARPerson):
         detector = built.pretrained_cfg.get("detector") if detector is None else detector
-        found = _detector(detector) if isinstance(detector, str) else detector or None
+        found = _detector(detector) if isinstance(detector, str) else None if detector is False else detector
         return PersonActionPipeline(built, device, found, threshold)
-    if detector:
+    if detector is not None and detector is not False:
         raise ValueError(f"{type(built).__name__} labels no people one by one; a detector is for convit_har_person_*")
     if isinstance(built, PersonDetector):
         return DetectionPipeline(built, device, threshold)

@@ -124,12 +124,13 @@ def test_relabel_merges_classes(folder):
 def test_boxes_belong_to_pictures_and_stay_when_those_are_sorted_anew(folder):
     samples = read_samples(folder)
     first, second = samples.items["train"][0][0], samples.items["test"][0][0]
-    boxes = {first: torch.ones(2, 4), second: torch.zeros(0, 4), folder / "other.jpg": torch.ones(1, 4)}
+    box = [1.0, 1, 9, 9]
+    boxes = {first: torch.tensor([box, box]), second: torch.zeros(0, 4), folder / "other.jpg": torch.ones(1, 4)}
     known = samples.with_boxes(boxes)
     assert samples.boxes == {}
     assert (known.items, known.classes) == (samples.items, samples.classes)
     assert set(known.boxes) == {first, second}
-    assert known.boxes[first].tolist() == [[1.0] * 4] * 2
+    assert known.boxes[first].tolist() == [box, box]
     for changed in (known.hold_out(0.2), known.relabel({"a_run": "move", "b_walk": "move"})):
         assert changed.boxes is known.boxes
 
@@ -144,6 +145,9 @@ def test_boxes_of_other_pictures_or_shapes_are_refused(folder):
     for shape in ((4,), (1, 5)):
         with pytest.raises(ValueError, match=r"\(n, 4\), xyxy; .*0\.jpg has "):
             samples.with_boxes({path: torch.ones(shape)})
+    for box in ((1.0, 1, 1, 5), (1.0, 1, 5, float("nan"))):
+        with pytest.raises(ValueError, match=r"0\.jpg has no area or is not finite"):
+            samples.with_boxes({path: torch.tensor([box])})
 
 
 def test_the_papers_label_lists():

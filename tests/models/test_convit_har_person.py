@@ -630,9 +630,28 @@ class TestFusion:
         output = net(torch.randn(1, 3, 64, 64), [random_boxes(2, (64, 64))])
         net.fusion = (1.0, 0.0)
         assert_close(net.fuse(output), output.image_logits.softmax(1).expand(2, 5))
-        net.fusion = (0.9, 0.9)
         with pytest.raises(ValueError, match="sum to 1"):
-            net.fuse(output)
+            net.fusion = (0.9, 0.9)
+        assert net.fusion == (1.0, 0.0)
+
+    def test_what_is_set_later_is_saved(self, tmp_path):
+        net = actionzoo.create("convit_har_person_tiny", num_classes=3)
+        net.fusion, net.multi_label = (0.1, 0.9), True
+        net.save_pretrained(tmp_path / "saved")
+        again = actionzoo.create(f"local-dir:{tmp_path / 'saved'}")
+        assert (again.fusion, again.multi_label) == ((0.1, 0.9), True)
+        again.reset_classifier(4)
+        assert again.fusion == FUSION_WEIGHTS["stanford40"]
+
+    def test_boxes_by_hand(self, model):
+        images = torch.randn(2, 3, 64, 64)
+        rows = [[(4.0, 4, 40, 60)], []]
+        written = model(images, rows)
+        given = model(images, [torch.tensor(rows[0]), torch.zeros(0, 4)])
+        assert_close(written.logits, given.logits)
+        for wrong in (None, "boxes"):
+            with pytest.raises(ValueError, match="boxes are a list with"):
+                model(images, wrong)
 
     def test_saved_with_the_network(self, tmp_path):
         net = actionzoo.create("convit_har_person_tiny", num_classes=3, fusion="voc2012", multi_label=True)

@@ -116,11 +116,10 @@ def test_another_seed_is_another_run(finished, samples, tmp_path):
     ("name", "said"),
     [
         ("convit_har_tiny", "expected convit_har_person_resnet50 or convit_har_person_tiny, got 'convit_har_tiny'"),
-        ("convit_har_person", "expected convit_har_person_resnet50"),
         ("person_tiny", "expected convit_har_person_resnet50"),
         ("convit_har_person_tiny.photos", "expected convit_har_person_resnet50"),
         ("local-dir:runs", "expected convit_har_person_resnet50"),
-        ("convit_har_person_small", "convit_har_small"),
+        ("convit_har_person_small", "unknown model 'convit_har_person_small'"),
     ],
 )
 def test_wrong_names(samples, tmp_path, name, said):

@@ -125,7 +125,7 @@ class TestImageTask:
     def test_a_recipe_that_keeps_people_runs_without_boxes_and_says_so(self, samples):
         recipe = RECIPE.override(resize="squash", keep_person=0.7)
         nobody = samples.with_boxes({samples.items["train"][0][0]: torch.zeros(0, 4)})
-        untrained = samples.with_boxes({samples.items["test"][0][0]: torch.ones(1, 4)})
+        untrained = samples.with_boxes({samples.items["test"][0][0]: torch.tensor([[1.0, 1, 9, 9]])})
         for data in (samples, nobody, untrained):
             with pytest.warns(UserWarning, match="keep 70% of a person, but no training picture comes with boxes"):
                 ImageTask(data).configure(dict(plain().pretrained_cfg), recipe)
