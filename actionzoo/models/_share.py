@@ -25,8 +25,9 @@ def copy_state(source: nn.Module, target: nn.Module, what: str) -> None:
     more = [name for name in list(theirs)[:end] if name not in mine]
     if wrong := missing or differing or more:
         kind = "lacks" if missing else "has another shape of" if differing else "also holds"
-        name = wrong[0]
-        shapes = f" ({tuple(theirs[name].shape)} where {tuple(mine[name].shape)} is wanted)" if differing and not missing else ""
+        name, shapes = wrong[0], ""
+        if kind.startswith("has"):
+            shapes = f" ({tuple(theirs[name].shape)} where {tuple(mine[name].shape)} is wanted)"
         raise ValueError(
             f"{type(source).__name__} does not fit {what}: it {kind} {len(wrong)} tensors, such as {name}{shapes}; "
             "build both with the same arguments (`**source.pretrained_cfg['model_args']`: backbone, input_size, "
