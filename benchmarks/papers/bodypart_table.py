@@ -14,6 +14,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from _page import insert
+
 import actionzoo
 from actionzoo._checkpoint import atomic_path
 from actionzoo.metrics import pckh_groups
@@ -29,7 +31,6 @@ HEADS = {
     "concat": "concat head",
     "ensemble": "ensemble of image, part and concat",
 }
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def score(run: str, length: int) -> dict[str, Any]:
@@ -108,12 +109,7 @@ def main() -> None:
     text = tables(list(kept["runs"].values()), kept["machine"])
     print(text)
     if args.write:
-        page = args.write.read_text(encoding="utf-8")
-        if page.count(BEGIN) != 1 or page.count(END) != 1:
-            raise SystemExit(f"{args.write} lacks the markers {BEGIN} and {END}")
-        head, tail = page.split(BEGIN)[0], page.split(END)[1]
-        with atomic_path(args.write) as temporary:
-            temporary.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+        insert(args.write, text)
 
 
 if __name__ == "__main__":

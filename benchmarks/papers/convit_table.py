@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _page import insert
 
 import actionzoo
 from actionzoo._checkpoint import atomic_path
 from actionzoo.profile import count_macs
 
 TITLES = {"plain": "the backbone alone", "convit": "ConViT"}
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -72,8 +72,7 @@ def table(runs: dict[str, list[dict[str, Any]]], machine: str) -> str:
     """Markdown: a row for each network, and what the seeds say of the difference."""
     first, seeds = runs["convit"][0], len(runs["convit"])
     lines = [
-        f"| {first['images']} test photographs, {seeds} seeds | top-1 | mAP | parameters | MACs | "
-        "training time |",
+        f"| {first['images']} test photographs, {seeds} seeds | top-1 | mAP | parameters | MACs | training time |",
         "|---|---|---|---|---|---|",
     ]
     for kind, title in TITLES.items():
@@ -120,12 +119,7 @@ def main() -> None:
     text = table(kept["runs"], kept["machine"])
     print(text)
     if args.write:
-        page = args.write.read_text(encoding="utf-8")
-        if page.count(BEGIN) != 1 or page.count(END) != 1:
-            raise SystemExit(f"{args.write} lacks the markers {BEGIN} and {END}")
-        head, tail = page.split(BEGIN)[0], page.split(END)[1]
-        with atomic_path(args.write) as temporary:
-            temporary.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+        insert(args.write, text)
 
 
 if __name__ == "__main__":
