@@ -7,9 +7,9 @@ from .convit_har import ConViTHAR as ConViTHAR
 from .convit_har import ViTPair as ViTPair
 from .convit_har_person import FUSION_WEIGHTS as FUSION_WEIGHTS
 from .convit_har_person import ConViTHARPerson as ConViTHARPerson
-from .convit_har_person import HumanBranch as HumanBranch
 from .convit_har_person import PersonOutput as PersonOutput
 from .convit_har_person import fuse_scores as fuse_scores
+from .human_branch import HumanBranch as HumanBranch
 from .person_detector import PersonDetector as PersonDetector
 from .person_detector import associate_boxes as associate_boxes
 from .pose_hrnet import HRNetTrunk as HRNetTrunk

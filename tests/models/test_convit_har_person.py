@@ -9,7 +9,8 @@ from torch.testing import assert_close
 
 import actionzoo
 from actionzoo.models import FUSION_WEIGHTS, ConViTHAR, ConViTHARPerson, HumanBranch, PersonOutput, fuse_scores
-from actionzoo.models.convit_har_person import fusion_weights, rois_of
+from actionzoo.models.convit_har_person import fusion_weights
+from actionzoo.models.human_branch import rois_of
 from tests.reference import human_branch as reference
 
 SLIM = {"channels": (8, 8, 16, 16), "stem_width": 4, "output_stride": 16}
