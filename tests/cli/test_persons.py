@@ -248,6 +248,16 @@ class TestPredict:
         assert (row["people"][0]["box"], row["people"][0]["detection"]) == ([60, 50, 300, 500], 0.9)
         assert row["image_only"] is False
 
+    def test_a_detector_that_finds_nobody_says_so(self, saved, capsys):
+        assert main(["predict", "--model", saved["detector"], "--threshold", "1", "--no-draw"]) == 0
+        assert capsys.readouterr().out.splitlines()[1:] == ["  nobody found"]
+
+    def test_without_a_detector_boxes_stay(self, saved, capsys):
+        command = ["predict", "--model", saved["human"], "--detector", "none", "--no-draw", "--json"]
+        assert main([*command, "--boxes", "100,50,300,400"]) == 0
+        (person,) = json.loads(capsys.readouterr().out)[0]["people"]
+        assert (person["box"], person["detection"]) == ([100, 50, 300, 400], None)
+
     def test_nobody_is_said_to_be_nobody(self, saved, capsys, monkeypatch):
         from actionzoo.models import PersonDetector
 

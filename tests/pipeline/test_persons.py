@@ -436,6 +436,21 @@ class TestBuilding:
         given = torch.nn.Sequential()
         assert pipeline(model, detector=given).detector.detector is given
 
+    def test_no_detector_leaves_given_boxes_where_they_are(self, saved):
+        model = human()
+        model.pretrained_cfg["detector"] = saved["detector"]
+        pipe = pipeline(model, detector=False)
+        assert pipe.detector is None
+        result = pipe(PHOTO, BOXES)
+        assert [list(person.box) for person in result.people] == [list(map(float, box)) for box in BOXES]
+        assert {person.detection for person in result.people} == {None}
+
+    def test_the_threshold_reaches_the_detector(self, saved):
+        assert pipeline(human(), detector=TWO, threshold=0.3).detector.threshold == 0.3
+        assert pipeline(saved["detector"], threshold=0.2).threshold == 0.2
+        with pytest.raises(ValueError, match=r"threshold is a score in \[0, 1\], got 2"):
+            pipeline(human(), detector=TWO, threshold=2)
+
     @pytest.mark.parametrize(
         "make",
         [
