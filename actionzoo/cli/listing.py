@@ -21,7 +21,7 @@ def run_list(args: argparse.Namespace) -> int:
         return 0
     for info in infos:
         weights = ", ".join(dict.fromkeys(f"{entry.tag} ({entry.covers})" for entry in info.weights)) or "-"
-        print(f"{info.name:<28} {info.parameters / 1e6:8.2f} M  {info.task:<22} {weights}")
+        print(f"{info.name:<28} {info.parameters / 1e6:8.2f} M  {info.task:<31} {weights}")
     return 0
 
 
