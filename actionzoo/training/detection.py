@@ -1,5 +1,6 @@
 """Find people: the second stage of ConViT's training, a detector on the frozen backbone (section 4.2)."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -15,7 +16,7 @@ from ..metrics import box_average_precision, coco_box_ap
 from ..models import PersonDetector
 from .recipes import Recipe, all_but
 from .stages import freeze
-from .tasks import StepTools, WholeModelTask
+from .tasks import BaseTask, StepTools
 
 LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
 
@@ -39,7 +40,7 @@ class DetectionScore(NamedTuple):
     metrics: dict[str, Any]
 
 
-class DetectionTask(WholeModelTask):
+class DetectionTask(BaseTask):
     """Train a person detector on pictures with boxes; its trunk stays as it is (section 4.2, second stage)."""
 
     headline = "ap50"
@@ -153,8 +154,6 @@ class DetectionTask(WholeModelTask):
 
     def report(self, score: Any, output: Path) -> None:
         """Write the figures as `detection.json`."""
-        import json
-
         output.mkdir(parents=True, exist_ok=True)
         with atomic_path(output / "detection.json") as temporary:
             temporary.write_text(json.dumps(score.metrics, indent=1) + "\n", encoding="utf-8")

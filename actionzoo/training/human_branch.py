@@ -1,5 +1,6 @@
 """Classify people: the third stage of ConViT's training, the human branch beside the frozen ConViT (section 4.2)."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -18,7 +19,7 @@ from .evaluate import Evaluation, classification_metrics, write_report
 from .fusion import fit_fusion_weights
 from .recipes import Recipe, all_but
 from .stages import freeze
-from .tasks import ImageTask, StepTools, WholeModelTask
+from .tasks import BaseTask, ImageTask, StepTools
 
 
 class PersonScore(NamedTuple):
@@ -29,7 +30,7 @@ class PersonScore(NamedTuple):
     """Of the fused scores."""
 
 
-class HumanBranchTask(WholeModelTask):
+class HumanBranchTask(BaseTask):
     """Train the human branch on pictures with one label and boxes, ConViT frozen (section 4.2, third stage).
 
     Every person of a picture learns the picture's label; it is scored by its surest person, whose scores are fused
@@ -182,8 +183,6 @@ class HumanBranchTask(WholeModelTask):
 
     def report(self, score: Any, output: Path) -> None:
         """Curves and the confusion matrix of the fused scores, and every image's scores; `branches.json`."""
-        import json
-
         write_report(score.evaluation, self.classes, output)
         with atomic_path(output / "branches.json") as temporary:
             temporary.write_text(json.dumps(score.metrics["branches"], indent=1) + "\n", encoding="utf-8")

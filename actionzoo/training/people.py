@@ -22,7 +22,7 @@ from ..models.pose_hrnet import LAYOUTS, flip_pairs_of
 from .evaluate import write_report
 from .evaluate_people import PeopleEvaluation, evaluate_people
 from .recipes import Recipe
-from .tasks import StepTools, WholeModelTask
+from .tasks import BaseTask, StepTools
 
 NUM_JOINTS = {layout: count for count, layout in LAYOUTS.items()}
 
@@ -36,7 +36,7 @@ class PeopleSplit(NamedTuple):
     """Action sets, turned by `Recipe.action_rotation`."""
 
 
-class PeopleTask(WholeModelTask):
+class PeopleTask(BaseTask):
     """Train pose and action on mixed sets with the multitask-aware loss (body-part net, sections 3.6 and 4.1).
 
     A model that returns heat maps alone is trained on the poses alone. `Recipe.action_loss` says whether people have

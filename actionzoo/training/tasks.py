@@ -114,8 +114,8 @@ class Task(Protocol):
         ...
 
 
-class WholeModelTask:
-    """What tasks have in common that train the whole model in one stage."""
+class BaseTask:
+    """What a task does where it says nothing else: batches as torch makes them, the whole model trained."""
 
     collate: Callable[[Any], Any] | None = None
 
@@ -126,7 +126,7 @@ class WholeModelTask:
         """Leave the model as the last epoch did."""
 
 
-class ImageTask(WholeModelTask):
+class ImageTask(BaseTask):
     """Classify whole images; a model with `forward_stage` is trained by `progressive_step`."""
 
     headline = "top1"
