@@ -41,9 +41,7 @@ def _timm_config(config: Mapping[str, Any], entry: WeightsInfo | None) -> Any:
     return PretrainedCfg(**out)
 
 
-def expose(
-    build: Builder, config: Mapping[str, Any], weights: Iterable[WeightsInfo], create: Builder
-) -> None:
+def expose(build: Builder, config: Mapping[str, Any], weights: Iterable[WeightsInfo], create: Builder) -> None:
     """Register an entry point with timm, with one tag for each set of whole-model weights.
 
     timm reads the tags from `default_cfgs` in the entry point's module; what a module defines there itself

@@ -23,7 +23,12 @@ def add_data(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--length", type=int, help=f"figures of each task for training (default {LENGTH}); a tenth is for testing"
     )
-    sub.add_argument("--pose-data", metavar="FILE.json", help="people with joints for training: MPII's or COCO's file")
+    sub.add_argument(
+        "--pose-data",
+        metavar="FILE.json",
+        help="people with joints for training: MPII's or COCO's file; "
+        "for keypointrcnn_* models figures:TASK[+TASK] beside the photographs of --data",
+    )
     sub.add_argument("--pose-test", metavar="FILE.json", help="likewise for testing")
     sub.add_argument("--pose-images", metavar="DIR", help="folder of their pictures")
     sub.add_argument("--img-size", type=int, help="side of the crops in pixels")
@@ -43,7 +48,7 @@ def read_task(args: argparse.Namespace, model: Any, seed: int = 0, val_fraction:
         ValueError: If the arguments do not go together, or not with the model.
         FileNotFoundError: If something that they name is not there.
     """
-    from ..models import ConViTHARPerson, PersonDetector
+    from ..models import ConViTHARPerson, KeypointDetector, PersonDetector
     from ..training import DetectionTask, HumanBranchTask, ImageTask, annotated_task, figures_task
 
     kind = type(model).__name__
@@ -51,6 +56,8 @@ def read_task(args: argparse.Namespace, model: Any, seed: int = 0, val_fraction:
     figures = (args.data or "").startswith(FIGURES)
     if not 0 <= val_fraction < 1:
         raise ValueError(f"--val-fraction is a part of train, at least 0 and below 1, got {val_fraction}")
+    if isinstance(model, KeypointDetector):
+        return _keypoint_task(args, model, seed, val_fraction)
     _check(args, figures)
     if finds_joints and args.person_boxes:
         raise ValueError(f"{kind} takes every picture as one person; --person-boxes is for classifiers of pictures")
@@ -80,6 +87,33 @@ def read_task(args: argparse.Namespace, model: Any, seed: int = 0, val_fraction:
     if not finds_joints:
         return ImageTask(samples)  # type: ignore[arg-type]
     return annotated_task(samples, pose=_poses(args, layout), layout=layout, name=args.data or "people")
+
+
+def _keypoint_task(args: argparse.Namespace, model: Any, seed: int, val_fraction: float) -> Any:
+    """Figures, as `--data` or `--pose-data`, and photographs with boxes, as the other."""
+    from ..training import keypoint_figures_task
+
+    given = [value for value in (args.data, args.pose_data) if value]
+    figures = [value for value in given if value.startswith(FIGURES)]
+    if len(figures) != 1 or args.pose_test or args.pose_images or args.label_map:
+        raise ValueError(
+            "a keypointrcnn_* model learns joints from figures: give --data figures:TASK[+TASK], or photographs as "
+            "--data with their --person-boxes and --pose-data figures:TASK[+TASK] beside them"
+        )
+    if args.img_size is not None:
+        raise ValueError("a detector scales pictures itself; give --model-args min_size=… instead of --img-size")
+    samples = None
+    if args.data and not args.data.startswith(FIGURES):
+        if args.person_boxes is None:
+            raise ValueError(f"{args.data} has no boxes, from which a detector learns; give --person-boxes")
+        samples = _samples(args).hold_out(val_fraction, seed)
+    elif args.person_boxes or args.root or args.label:
+        raise ValueError("--person-boxes, --root and --label say something of photographs, which --data does not give")
+    length = LENGTH // 2 if args.length is None else args.length
+    side = model.transform.min_size[0]
+    return keypoint_figures_task(
+        figures[0].removeprefix(FIGURES), samples=samples, length=length, size=side, val=val_fraction > 0
+    )
 
 
 def _check(args: argparse.Namespace, figures: bool) -> None:

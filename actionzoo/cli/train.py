@@ -10,6 +10,9 @@ from typing import Any
 from .arguments import parse_pairs, print_metrics
 from .data import add_data, read_task
 
+STARTED = ("person_", "convit_har_person", "keypointrcnn_tiny")
+"""Models that start from a trained ConViT and leave it as it is."""
+
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """Arguments of `actionzoo train`."""
@@ -21,7 +24,8 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--convit",
         metavar="MODEL",
-        help="trained ConViT that a person_* detector or a convit_har_person_* model starts from, and leaves as it is",
+        help="trained ConViT that a person_* or keypointrcnn_tiny detector or a convit_har_person_* model starts from, "
+        "and leaves as it is",
     )
     sub.add_argument(
         "--recipe",
@@ -92,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _default_recipe(model: Any) -> str:
-    from ..models import ConViTHARPerson, PersonDetector
+    from ..models import ConViTHARPerson, KeypointDetector, PersonDetector
 
-    if isinstance(model, PersonDetector):
+    if isinstance(model, PersonDetector | KeypointDetector):
         return "detector"
     if isinstance(model, ConViTHARPerson):
         return "human_branch"
@@ -106,7 +110,7 @@ def _convit(args: argparse.Namespace) -> Any:
     from ..models import ConViTHAR
     from ..pipeline import whole_model
 
-    frozen = args.model.startswith(("person_", "convit_har_person"))
+    frozen = args.model.startswith(STARTED)
     if args.convit is None:
         if frozen and not (args.weights or args.pretrained or "." in args.model):
             raise ValueError(
@@ -115,7 +119,9 @@ def _convit(args: argparse.Namespace) -> Any:
             )
         return None
     if not frozen:
-        raise ValueError(f"--convit is for --model person_* and convit_har_person_*, not {args.model}")
+        raise ValueError(
+            f"--convit is for --model person_*, keypointrcnn_tiny and convit_har_person_*, not {args.model}"
+        )
     convit = whole_model(args.convit)
     if not isinstance(convit, ConViTHAR):
         raise ValueError(f"--convit takes a trained convit_har_* model; {args.convit} is a {type(convit).__name__}")
@@ -127,12 +133,12 @@ def _layers_of(convit: Any, name: str) -> dict[str, Any]:
     from ..training.convit import trunk_args
 
     own = {} if convit is None else convit.pretrained_cfg["model_args"]
-    return trunk_args(own) if name.startswith("person_") else own
+    return own if name.startswith("convit_har_person") else trunk_args(own)
 
 
 def _start_from(model: Any, convit: Any, asked: dict[str, Any]) -> None:
     """Put the trained ConViT in its place; a part that would be random and stay so is refused."""
-    from ..models import ConViTHARPerson, PersonDetector
+    from ..models import ConViTHARPerson, KeypointDetector, PersonDetector
 
     if convit is not None:
         model.load_convit(convit)
@@ -144,6 +150,8 @@ def _start_from(model: Any, convit: Any, asked: dict[str, Any]) -> None:
             model.pretrained_cfg.update({key: own[key] for key in keys if key in own})
         return
     frozen = {ConViTHARPerson: "convit.", PersonDetector: "backbone.trunk."}.get(type(model))
+    if isinstance(model, KeypointDetector):
+        frozen = "backbone.trunk." if hasattr(model.backbone, "trunk") else "backbone.body."
     random = [
         name
         for name in model.load_report.random

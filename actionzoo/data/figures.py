@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -94,17 +95,38 @@ class ActingFigures(Dataset):
             raise IndexError(f"{self!r} has no item {i}")
         return i % self.length
 
-    def draw(self, i: int) -> tuple[Scene, Drawn]:
+    def draw(self, i: int, frame: int | None = None) -> tuple[Scene, Drawn]:
         """Scene `i` and its pictures as Pillow images, with the truth as arrays.
 
+        Args:
+            i: Number of the item.
+            frame: Draw this frame of a clip alone, before another background and with other noise than in the clip.
+
         Raises:
-            IndexError: If there is no item `i`.
+            IndexError: If there is no item `i`, or no such frame.
         """
         i = self._number(i)
         entropy = [self.seed, list(TASKS).index(self.task), SPLITS.index(self.split), i]
         rng = np.random.default_rng(entropy)
         scene = make_scene(self.task, self.label(i), rng, self.frames)
+        if frame is not None:
+            if not 0 <= frame < self.frames:
+                raise IndexError(f"{self!r} has no frame {frame}")
+            scene = scene.only(frame)
         return scene, draw_scene(scene, self.size, rng)
+
+    def people(self, i: int, frame: int = 0) -> tuple[Image.Image, Tensor, Tensor]:
+        """One frame of item `i`, drawn alone, and the people in it.
+
+        Returns:
+            The picture, `(P, 4)` boxes and `(P, 17, 3)` keypoints as `[]` gives them.
+
+        Raises:
+            IndexError: If there is no item `i`, or no such frame.
+        """
+        _, drawn = self.draw(i, frame)
+        boxes, points = (torch.from_numpy(x[:, 0]).float() for x in (drawn.boxes, coco_keypoints(drawn)))
+        return drawn.frames[0], boxes, points
 
     def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Any]]:
         """Image or clip `i` and its truth, P people.

@@ -15,9 +15,7 @@ class SerializedAttention(nn.Module):
     position for every token. The design is consistent with the paper's model size, not recovered from it.
     """
 
-    def __init__(
-        self, in_ch: int, dim: int = 1024, tokens: int = 8, heads: int = 8, mlp_ratio: float = 1.0
-    ) -> None:
+    def __init__(self, in_ch: int, dim: int = 1024, tokens: int = 8, heads: int = 8, mlp_ratio: float = 1.0) -> None:
         """Build the block.
 
         Args:

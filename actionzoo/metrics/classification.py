@@ -62,9 +62,7 @@ def confusion_matrix(pred: Tensor | np.ndarray, target: Tensor | np.ndarray, num
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
             raise TypeError(f"{name} must hold integer class indices, got {index.dtype}")
         if index.min() < 0 or index.max() >= num_classes:
-            raise ValueError(
-                f"{name} must lie in 0..{num_classes - 1}, got {int(index.min())}..{int(index.max())}"
-            )
+            raise ValueError(f"{name} must lie in 0..{num_classes - 1}, got {int(index.min())}..{int(index.max())}")
     cell = target.long() * num_classes + pred.long()
     return torch.bincount(cell, minlength=num_classes**2).reshape(num_classes, num_classes)
 

@@ -72,9 +72,7 @@ def _columns(scores: Tensor | np.ndarray, targets: Tensor | np.ndarray) -> list[
     return [(s[a], p[a]) for s, p, a in zip(scores.T, positive.T, annotated.T)]
 
 
-def precision_recall_curve(
-    scores: Tensor | np.ndarray, targets: Tensor | np.ndarray
-) -> list[PrecisionRecall]:
+def precision_recall_curve(scores: Tensor | np.ndarray, targets: Tensor | np.ndarray) -> list[PrecisionRecall]:
     """Precision and recall of every class at each of its T distinct scores.
 
     Args:

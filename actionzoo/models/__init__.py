@@ -10,6 +10,7 @@ from .convit_har_person import ConViTHARPerson as ConViTHARPerson
 from .convit_har_person import PersonOutput as PersonOutput
 from .convit_har_person import fuse_scores as fuse_scores
 from .human_branch import HumanBranch as HumanBranch
+from .keypoint_detector import KeypointDetector as KeypointDetector
 from .person_detector import PersonDetector as PersonDetector
 from .person_detector import associate_boxes as associate_boxes
 from .pose_hrnet import HRNetTrunk as HRNetTrunk
@@ -32,6 +33,7 @@ __all__ = [
     "FocusOutput",
     "HRNetTrunk",
     "HumanBranch",
+    "KeypointDetector",
     "PRFNet",
     "PersonDetector",
     "PersonOutput",

@@ -6,7 +6,6 @@ the ResNet of the trained, frozen ConViT. A detector here holds a copy of it und
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any
 
 import timm
@@ -16,20 +15,17 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 
 from ..layers import PathAggregation
 from ..registry import register_model
 from ..weights import HubMixin, WeightsInfo
+from ._detectors import check_pictures, check_settings, check_targets
 from ._maps import select_maps
 from ._share import copy_state
 from .convit_har import TINY
 
 __all__ = ["PersonDetector", "person_resnet50", "person_tiny"]
-
-PERSON = 1
-"""Label of a person, as in COCO and torchvision; 0 is the background."""
 
 
 class NeckedTrunk(nn.Module):
@@ -102,12 +98,7 @@ class PersonDetector(HubMixin, FasterRCNN):
             ValueError: If the trunk gives no such maps, or their number does not fit `anchor_sizes`, or `in_chans` is
                 not 3.
         """
-        if in_chans != 3:
-            raise ValueError(f"{type(self).__name__} takes pictures of 3 channels, got in_chans={in_chans}")
-        # torchvision's transform takes any keyword and looks at those it knows, so that a misspelled one would be lost
-        known = {name for part in (FasterRCNN, GeneralizedRCNNTransform) for name in signature(part).parameters}
-        if unknown := sorted(settings.keys() - known):
-            raise TypeError(f"torchvision's FasterRCNN has no setting {unknown[0]!r}")
+        check_settings(type(self), settings, in_chans)
         backbone = NeckedTrunk(trunk, trunk_args or {}, out_indices, out_channels)
         if len(anchor_sizes) != len(backbone.levels) + 1:
             raise ValueError(
@@ -162,35 +153,10 @@ class PersonDetector(HubMixin, FasterRCNN):
         Raises:
             ValueError: If there is no picture, one is not `(3, H, W)`, or in training the targets are not as described.
         """
-        if not len(images):
-            raise ValueError(f"{type(self).__name__} expects at least one picture (3, H, W), got none")
-        for image in images:
-            if image.ndim != 3 or image.shape[0] != 3:
-                raise ValueError(
-                    f"{type(self).__name__} expects pictures (3, H, W) in a list, or (B, 3, H, W), got "
-                    f"{tuple(image.shape)}"
-                )
+        check_pictures(type(self).__name__, images)
         if self.training:
-            _check_targets(targets, len(images))
+            check_targets(targets, len(images))
         return super().forward(list(images), targets)
-
-
-def _check_targets(targets: list[dict[str, Tensor]] | None, count: int) -> None:
-    """Refuse targets from which torchvision would learn NaN, or which it refuses only by an assertion, or on a GPU."""
-    if targets is None or len(targets) != count:
-        got = "none" if targets is None else len(targets)
-        raise ValueError(f"training takes targets, boxes and labels, for each of {count} pictures, got {got}")
-    for i, target in enumerate(targets):
-        if not {"boxes", "labels"} <= target.keys():
-            raise ValueError(f"target {i} has {sorted(target)}, expected boxes (n, 4) and labels (n,)")
-        boxes, labels = target["boxes"], target["labels"]
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
-            shapes = f"{tuple(boxes.shape)} and {tuple(labels.shape)}"
-            raise ValueError(f"target {i}: expected boxes (n, 4) and labels (n,), got {shapes}")
-        if wrong := boxes[~((boxes[:, 2:] > boxes[:, :2]).all(1) & boxes.isfinite().all(1))].tolist():
-            raise ValueError(f"target {i}: expected finite boxes xyxy with x2 > x1 and y2 > y1, got {wrong[0]}")
-        if wrong := labels[labels != PERSON].tolist():
-            raise ValueError(f"target {i}: every label is {PERSON}, a person, got {wrong[0]}")
 
 
 def associate_boxes(given: Tensor, detected: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,8 @@ from .evaluate_people import evaluate_people as evaluate_people
 from .fit import fit as fit
 from .fusion import fit_fusion_weights as fit_fusion_weights
 from .human_branch import HumanBranchTask as HumanBranchTask
+from .keypoint_detection import KeypointDetectionTask as KeypointDetectionTask
+from .keypoint_detection import keypoint_figures_task as keypoint_figures_task
 from .people import PeopleSplit as PeopleSplit
 from .people import PeopleTask as PeopleTask
 from .people import annotated_task as annotated_task
@@ -29,6 +31,7 @@ __all__ = [
     "Evaluation",
     "HumanBranchTask",
     "ImageTask",
+    "KeypointDetectionTask",
     "PeopleEvaluation",
     "PeopleSplit",
     "PeopleTask",
@@ -44,6 +47,7 @@ __all__ = [
     "fit_fusion_weights",
     "fit_in_stages",
     "freeze",
+    "keypoint_figures_task",
     "progressive_step",
     "recipes",
     "score_task",

@@ -34,6 +34,26 @@ def check_boxes(samples: ActionSamples) -> None:
         )
 
 
+def check_scale(side: int, sides: Sequence[int]) -> None:
+    """Refuse an input size that is none of the sides that a detector scales pictures to.
+
+    Raises:
+        ValueError: If it is not one of them.
+    """
+    if sides and side not in sides:
+        raise ValueError(
+            f"the detector scales pictures itself, to a shorter side of {sides[0]} pixels, not {side}; create it with "
+            "min_size and max_size instead of an input size (--img-size)"
+        )
+
+
+def write_detection(score: Any, output: Path) -> None:
+    """Write a detector's figures as `detection.json`."""
+    output.mkdir(parents=True, exist_ok=True)
+    with atomic_path(output / "detection.json") as temporary:
+        temporary.write_text(json.dumps(score.metrics, indent=1) + "\n", encoding="utf-8")
+
+
 class DetectionScore(NamedTuple):
     """How well people are found."""
 
@@ -69,12 +89,7 @@ class DetectionTask(BaseTask):
         Raises:
             ValueError: If another input size is asked for than the detector scales pictures to; `check` comes first.
         """
-        side = cfg["input_size"][-1]
-        if self.sides and side not in self.sides:
-            raise ValueError(
-                f"the detector scales pictures itself, to a shorter side of {self.sides[0]} pixels, not {side}; create "
-                "it with min_size and max_size instead of an input size (--img-size)"
-            )
+        check_scale(cfg["input_size"][-1], self.sides)
         self.recipe = recipe
 
     def check(self, model: nn.Module) -> None:
@@ -154,6 +169,4 @@ class DetectionTask(BaseTask):
 
     def report(self, score: Any, output: Path) -> None:
         """Write the figures as `detection.json`."""
-        output.mkdir(parents=True, exist_ok=True)
-        with atomic_path(output / "detection.json") as temporary:
-            temporary.write_text(json.dumps(score.metrics, indent=1) + "\n", encoding="utf-8")
+        write_detection(score, output)

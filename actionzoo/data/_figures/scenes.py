@@ -4,7 +4,7 @@ Places and lengths are fractions of the picture's side, so that a scene is the s
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +73,18 @@ class Scene:
     """`(T, 2)` shift of everything seen, in x and y."""
     table: bool = False
     """Whether something stands in front of the people's legs."""
+
+    def only(self, frame: int) -> "Scene":
+        """The same scene in one of its frames."""
+        here = slice(frame, frame + 1)
+        actors = [
+            actor._replace(
+                pose=Pose(**{f.name: getattr(actor.pose, f.name)[here] for f in fields(Pose)}),
+                **{name: getattr(actor, name)[here] for name in ("x", "ground", "height")},
+            )
+            for actor in self.actors
+        ]
+        return replace(self, actors=actors, frames=1, pan=self.pan[here])
 
 
 def make_scene(task: str, label: int, rng: np.random.Generator, frames: int) -> Scene:
