@@ -120,9 +120,12 @@ def test_every_parameter_gets_a_finite_gradient(built, name):
         for p in model.parameters():
             p.add_(0.02 * torch.randn_like(p))
     sum(scalar_of(run(inputs_of(name))) for run in steps_of(model)).backward()
-    without = [key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    # a model may come with a frozen part, such as the detector of an instance-guided one
+    asking = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    without = [key for key, p in asking.items() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert asking
     assert not without
-    zero = [key for key, p in model.named_parameters() if not p.grad.any()]
+    zero = [key for key, p in asking.items() if not p.grad.any()]
     assert not zero, f"no gradient ever reaches {zero}"
 
 
@@ -190,6 +193,11 @@ def test_save_pretrained_round_trip(built, name, tmp_path):
 
 @tiny
 def test_other_input_channels(name):
+    if name.startswith("instance_action"):
+        # torchvision's detectors normalise three
+        with pytest.raises(ValueError, match="3 channels, got in_chans=1"):
+            create(name, in_chans=1)
+        return
     model = create(name, in_chans=1).eval()
     assert model.pretrained_cfg["input_size"][0] == 1
     with torch.no_grad():

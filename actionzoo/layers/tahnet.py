@@ -36,6 +36,7 @@ class TAHNet(nn.Module):
         depth: int = 5,
         width: int = 1024,
         first_stride: int = 1,
+        temporal_kernel: int = 3,
         hidden: int | None = 1024,
         norm: str = "bn",
         drop_rate: float = 0.0,
@@ -52,6 +53,8 @@ class TAHNet(nn.Module):
             depth: Number of 3x3x3 convolutions.
             width: Their channels D, the table's DIM_Conv.
             first_stride: Stride of the first of them, 1 or 2; that of the last is 2.
+            temporal_kernel: Their kernel along time, odd; 1 for a head that sees every frame alone, with the strides
+                along height and width only.
             hidden: Width of the linear layer before the classifier; None for none.
             norm: Normalisation after every convolution: `"bn"`, `"gn"` or `"none"`.
             drop_rate: Dropout before the classifier.
@@ -69,6 +72,8 @@ class TAHNet(nn.Module):
             )
         if first_stride not in (1, 2):
             raise ValueError(f"first_stride is 1 or 2, got {first_stride}")
+        if temporal_kernel < 1 or temporal_kernel % 2 == 0:
+            raise ValueError(f"temporal_kernel is an odd number of frames, got {temporal_kernel}")
         if temporal_bottleneck and bottleneck is None:
             raise ValueError("temporal_bottleneck=True needs a bottleneck, got bottleneck=None")
         self.num_classes, self.in_chans = num_classes, in_chans
@@ -84,7 +89,8 @@ class TAHNet(nn.Module):
         strides[-1] = 2
         self.convs = nn.Sequential()
         for i, s in enumerate(strides):
-            self.convs.append(ConvNormReLU3d(width if i else cin, width, (3, 3, 3), (s, s, s), norm))
+            kernel, stride = (temporal_kernel, 3, 3), (s if temporal_kernel > 1 else 1, s, s)
+            self.convs.append(ConvNormReLU3d(width if i else cin, width, kernel, stride, norm))
         self.fc: nn.Module = nn.Identity()
         if hidden is not None:
             self.fc = nn.Sequential(nn.Linear(width, hidden), nn.ReLU())

@@ -10,6 +10,12 @@ from .convit_har_person import ConViTHARPerson as ConViTHARPerson
 from .convit_har_person import PersonOutput as PersonOutput
 from .convit_har_person import fuse_scores as fuse_scores
 from .human_branch import HumanBranch as HumanBranch
+from .instance_action import InstanceActionNet as InstanceActionNet
+from .instance_action import InstanceActionOutput as InstanceActionOutput
+from .instances import Instances as Instances
+from .instances import People as People
+from .instances import View as View
+from .instances import detect_instances as detect_instances
 from .keypoint_detector import KeypointDetector as KeypointDetector
 from .person_detector import PersonDetector as PersonDetector
 from .person_detector import associate_boxes as associate_boxes
@@ -33,8 +39,12 @@ __all__ = [
     "FocusOutput",
     "HRNetTrunk",
     "HumanBranch",
+    "InstanceActionNet",
+    "InstanceActionOutput",
+    "Instances",
     "KeypointDetector",
     "PRFNet",
+    "People",
     "PersonDetector",
     "PersonOutput",
     "PlainClassifier",
@@ -42,6 +52,8 @@ __all__ = [
     "StageOutput",
     "TAHNetClassifier",
     "ViTPair",
+    "View",
     "associate_boxes",
+    "detect_instances",
     "fuse_scores",
 ]

@@ -1,0 +1,373 @@
+"""Who does what in a clip: a frozen detector, a tracker, outermost-box pooling and a temporal action head.
+
+Paper: "An efficient human instance-guided framework for video action recognition" (section 3, Fig. 1).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..layers import OutermostBoxPooler, TAHNet, outermost_boxes
+from ..registry import create, register_model
+from ..tracking import Tracks, collect_tracks, link_keypoints
+from ..weights import HubMixin, WeightsInfo
+from .instances import Instances, People, View, detect_instances, pyramid_of
+from .tahnet import TAHNET_VARIANTS
+
+__all__ = [
+    "InstanceActionNet",
+    "InstanceActionOutput",
+    "instance_action_tahnet_v1",
+    "instance_action_tahnet_v2",
+    "instance_action_tahnet_v3",
+    "instance_action_tahnet_v4",
+    "instance_action_tiny",
+]
+
+
+class InstanceActionOutput(NamedTuple):
+    """What N tracked people of a batch of clips do."""
+
+    logits: Tensor
+    """`(N, K)`; softmax over K is Eqs 12 and 14."""
+    clip_index: Tensor
+    """`(N,)` int64, the clip of each person."""
+    track_ids: Tensor
+    """`(N,)` int64, unique within a clip."""
+    boxes: Tensor
+    """`(N, T, 4)` xyxy in pixels of the clips, zeros where a person is missing."""
+    valid: Tensor
+    """`(N, T)` bool, the frames in which a person was found."""
+    windows: Tensor
+    """`(N, 4)` outermost boxes in pixels of the clips (Eq. 6)."""
+    detection: Tensor
+    """`(N,)` the detector's mean score of a person; 1 for people who were given."""
+
+
+class InstanceActionNet(HubMixin, nn.Module):
+    """Human instance-guided action recognition: one action per tracked person (section 3, Fig. 1).
+
+    The detector is frozen (section 4.2): it stays in eval mode whoever calls `train()`, its parameters ask for no
+    gradient, and none flows through it. Any of torchvision's detectors with a feature pyramid of the same channels
+    can take its place: `model.detector = ...`.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 60,
+        detector: str = "keypointrcnn_resnet50_fpn",
+        detector_args: dict[str, Any] | None = None,
+        head: dict[str, Any] | None = None,
+        mode: Literal["outermost", "basic"] = "outermost",
+        levels: Sequence[str] = ("0", "1", "2", "3"),
+        out_size: int = 14,
+        frames: int = 8,
+        stride: int = 4,
+        threshold: float = 0.5,
+        in_chans: int = 3,
+        input_size: tuple[int, int, int, int] | None = None,
+    ) -> None:
+        """Build the network with random weights.
+
+        Args:
+            num_classes: Classes K.
+            detector: Name of a detector of this library with a feature pyramid.
+            detector_args: Its arguments, such as `min_size`.
+            head: Arguments of `TAHNet`; those of TAHNet-v1 if None.
+            mode: Pooling of a person's features: `"outermost"` or `"basic"` boxes, see `OutermostBoxPooler`.
+            levels: Names of the pyramid's maps to pool from, the finest first: `"0"` to `"3"` are P2 to P5.
+            out_size: Side of the pooled maps in cells.
+            frames: Frames T of a clip, 8 or 16 in the paper. Pooled features of a shorter clip are padded with zeros.
+            stride: Step between the frames of a clip in frames of the video, for who samples clips; a decision, as
+                the paper names none.
+            threshold: Least score of a detected person.
+            in_chans: Channels of the frames, which the detector wants to be 3.
+            input_size: `(3, T, H, W)` that the configuration is meant for; any size works.
+
+        Raises:
+            ValueError: If a setting is unknown or out of range.
+        """
+        super().__init__()
+        if min(frames, stride) < 1 or not 0 <= threshold <= 1:
+            raise ValueError(
+                f"frames and stride are at least 1 and threshold lies in [0, 1], got {frames}, {stride} and {threshold}"
+            )
+        self.detector: Any = create(detector, **{"in_chans": in_chans, **(detector_args or {})})
+        self.detector.requires_grad_(False).eval()
+        self.pooler = OutermostBoxPooler(out_size, mode, levels)
+        channels = self.detector.backbone.out_channels
+        self.head = TAHNet(
+            num_classes=num_classes,
+            in_chans=channels,
+            input_size=(channels, frames, out_size, out_size),
+            **{k: v for k, v in (TAHNET_VARIANTS["v1"] if head is None else head).items() if k != "input_size"},
+        )
+        self.in_chans, self.frames, self.stride, self.threshold = in_chans, frames, stride, threshold
+        height, width = self.detector.pretrained_cfg["input_size"][1:]
+        self.pretrained_cfg = self.default_cfg = {
+            "input_size": input_size or (3, frames, height, width),
+            "num_classes": num_classes,
+            "classifier": "head.classifier",
+            # the detector subtracts its mean itself
+            "mean": (0.0, 0.0, 0.0),
+            "std": (1.0, 1.0, 1.0),
+            "frames": frames,
+            "stride": stride,
+        }
+
+    @property
+    def num_classes(self) -> int:
+        """Classes K of the classifier; 0 without one."""
+        return self.head.num_classes
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the head's last map."""
+        return self.head.num_features
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Width of what the classifier takes."""
+        return self.head.head_hidden_size
+
+    @property
+    def classifier_names(self) -> tuple[str, ...]:
+        """Dotted name of the linear classifier."""
+        return ("head.classifier",)
+
+    def get_classifier(self) -> nn.Module:
+        """The linear classifier."""
+        return self.head.get_classifier()
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Give the head a fresh classifier of `num_classes` rows, as for N-UCLA after NTU; 0 removes it."""
+        self.head.reset_classifier(num_classes)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the head's convolutions in the backward pass: less memory, more time."""
+        self.head.set_grad_checkpointing(enable)
+
+    def train(self, mode: bool = True) -> "InstanceActionNet":
+        """Put the head in training mode; the detector stays in eval mode."""
+        super().train(mode)
+        self.detector.eval()
+        return self
+
+    def detect(self, frames: Tensor) -> Instances:
+        """Find the people of frames `(F, 3, H, W)` in `[0, 1]`, and keep the maps to pool from (section 3.1).
+
+        Raises:
+            ValueError: If the frames are not `(F, 3, H, W)`.
+            TypeError: If they are not floating point.
+        """
+        return detect_instances(self.detector, frames, threshold=self.threshold, levels=self.pooler.levels)
+
+    def link(self, people: Sequence[People]) -> Tracks:
+        """Follow the people of a clip's frames by their keypoints (section 3.1.3, Eq. 3).
+
+        Raises:
+            ImportError: If scipy is missing (`pip install "actionzoo[video]"`).
+        """
+        ids = link_keypoints([frame.keypoints for frame in people], [frame.boxes for frame in people])
+        return collect_tracks(ids, [frame.boxes for frame in people])
+
+    def pool(self, maps: dict[str, Tensor], boxes: Tensor, valid: Tensor, clip_index: Tensor, view: View) -> Tensor:
+        """Features of tracked people (Eqs 6-9), padded with zeros to the head's frames where the clip is shorter.
+
+        Args:
+            maps: `(B, T, C, h, w)` maps by the name of their level.
+            boxes: `(N, T, 4)` xyxy in pixels of the clips.
+            valid: `(N, T)` bool, the frames in which a person was found.
+            clip_index: `(N,)` the clip of each person.
+            view: How the frames became the network's pictures.
+
+        Returns:
+            `(N, C, T, R, R)`, at least `frames` long.
+        """
+        pooled, _ = self.pooler(maps, view.to_network(boxes), valid, clip_index, view.size)
+        # zeros of features and not black pictures, which would have features of their own
+        return F.pad(pooled, (0, 0, 0, 0, 0, max(self.frames - pooled.shape[2], 0)))
+
+    def forward_features(
+        self,
+        clips: Tensor,
+        boxes: Tensor | None = None,
+        valid: Tensor | None = None,
+        clip_index: Tensor | None = None,
+    ) -> Tensor:
+        """The head's last map of everybody: as `forward`, `(N, D, T, h, w)`."""
+        return self.head.forward_features(self._pooled(clips, boxes, valid, clip_index)[0])
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """The head's last map -> `(N, K)` logits, or what the classifier takes. `head(x)` takes pooled features."""
+        return self.head.forward_head(x, pre_logits)
+
+    def forward(
+        self,
+        clips: Tensor,
+        boxes: Tensor | None = None,
+        valid: Tensor | None = None,
+        clip_index: Tensor | None = None,
+    ) -> InstanceActionOutput:
+        """Say what everybody in a batch of clips does.
+
+        Args:
+            clips: `(B, 3, T, H, W)` in `[0, 1]`.
+            boxes: `(N, T, 4)` xyxy boxes of people who are tracked already, in pixels; nobody is detected then. The
+                detector and the tracker find them if None.
+            valid: `(N, T)` bool, the frames in which they were found; all if None.
+            clip_index: `(N,)` the clip of each of them; may be left out for one person per clip.
+
+        Returns:
+            Logits and tracks; N is 0 where nobody is found.
+
+        Raises:
+            ValueError: If a shape is wrong.
+            TypeError: If a dtype is wrong.
+        """
+        x, (clip_index, track_ids, boxes, valid, detection) = self._pooled(clips, boxes, valid, clip_index)
+        windows = outermost_boxes(boxes, valid)
+        return InstanceActionOutput(self.head(x), clip_index, track_ids, boxes, valid, windows, detection)
+
+    def _pooled(
+        self, clips: Tensor, boxes: Tensor | None, valid: Tensor | None, clip_index: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+        """Pooled features, and clip, id, boxes, presence and score of everybody."""
+        if clips.ndim != 5 or clips.shape[1] != self.in_chans or 0 in clips.shape:
+            raise ValueError(
+                f"InstanceActionNet expects clips (B, {self.in_chans}, T, H, W) in [0, 1], got shape "
+                f"{tuple(clips.shape)}; give a single clip a batch dimension with [None]"
+            )
+        count, length = clips.shape[0], clips.shape[2]
+        frames = clips.transpose(1, 2).flatten(0, 1)
+        if boxes is None:
+            if valid is not None or clip_index is not None:
+                raise ValueError("valid and clip_index say something of boxes, which are not given")
+            found = self.detect(frames)
+            maps, view = found.maps, found.view
+            tracks = self._tracks([found.people[i : i + length] for i in range(0, len(found.people), length)])
+        else:
+            # no gradient is ever asked of the detector
+            with torch.no_grad():
+                pyramid = pyramid_of(self.detector, frames)
+            view = pyramid.view
+            maps = {name: pyramid.maps[name] for name in self.pooler.levels}
+            tracks = _given(boxes, valid, clip_index, count, length)
+        maps = {name: x.unflatten(0, (count, length)) for name, x in maps.items()}
+        clip_index, _, boxes, valid, _ = tracks
+        return self.pool(maps, boxes, valid, clip_index, view), tracks
+
+    def _tracks(self, clips: list[list[People]]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Link the people of every clip: clip, id, boxes, presence and mean score of everybody."""
+        parts = []
+        for i, people in enumerate(clips):
+            tracks = self.link(people)
+            scores = torch.zeros_like(tracks.boxes[..., 0])
+            for t, frame in enumerate(people):
+                here = tracks.rows[:, t]
+                scores[:, t] = torch.where(here >= 0, F.pad(frame.scores, (0, 1))[here], 0.0)
+            mean = scores.sum(1) / tracks.valid.sum(1)
+            parts.append((torch.full_like(tracks.ids, i), tracks.ids, tracks.boxes, tracks.valid, mean))
+        clip_index, ids, boxes, valid, scores = (torch.cat(x) for x in zip(*parts))
+        return clip_index, ids, boxes, valid, scores
+
+
+def _given(
+    boxes: Tensor, valid: Tensor | None, clip_index: Tensor | None, count: int, length: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """People who were given, as `_tracks` gives those who were found."""
+    if boxes.ndim != 3 or boxes.shape[1:] != (length, 4):
+        raise ValueError(f"expected boxes (N, T, 4) in the clips' {length} frames, got shape {tuple(boxes.shape)}")
+    people = boxes.shape[0]
+    if clip_index is None:
+        if people != count:
+            raise ValueError(f"{people} people in {count} clips: say by clip_index (N,) which clip each is in")
+        clip_index = torch.arange(count, device=boxes.device)
+    if valid is None:
+        valid = torch.ones(people, length, dtype=torch.bool, device=boxes.device)
+    clip_index = clip_index.long()
+    same = clip_index[:, None] == clip_index
+    ids = torch.tril(same, -1).sum(1)
+    return clip_index, ids, torch.where(valid[..., None], boxes, 0.0), valid, torch.ones_like(boxes[:, 0, 0])
+
+
+_TASK = "per-person video action recognition"
+_PAPER = "An efficient human instance-guided framework for video action recognition"
+_COCO = WeightsInfo(
+    covers="backbone",
+    source="torchvision",
+    location="KeypointRCNN_ResNet50_FPN_Weights.COCO_V1",
+    tag="coco_v1",
+    prefix="detector.",
+    data="COCO keypoints",
+)
+
+
+def _example(frames: int, height: int, width: int) -> Any:
+    """Clips with one person each, who moves from left to right."""
+
+    def inputs(batch: int) -> tuple[Tensor, Tensor]:
+        clips = torch.rand(batch, 3, frames, height, width, generator=torch.Generator().manual_seed(0))
+        box = torch.tensor([0.2 * width, 0.2 * height, 0.5 * width, 0.8 * height])
+        way = torch.linspace(0, 0.3 * width, frames)[:, None] * torch.tensor([1.0, 0.0, 1.0, 0.0])
+        return clips, (box + way).expand(batch, -1, -1).contiguous()
+
+    return inputs
+
+
+_ENTRY: dict[str, Any] = {
+    "task": _TASK,
+    "paper": _PAPER,
+    "num_classes": 60,
+    "config": {"classifier": "head.classifier", "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
+}
+_FULL: dict[str, Any] = {
+    **_ENTRY, "input_size": (3, 8, 720, 1280), "weights": (_COCO,), "example_inputs": _example(8, 720, 1280)
+}  # fmt: skip
+
+
+@register_model(**_FULL, aliases=("instance_action",), params=177_603_622, macs=1_185_962_192_896)
+def instance_action_tahnet_v1(**kwargs: Any) -> InstanceActionNet:
+    """Keypoint R-CNN, keypoint tracker, outermost boxes on P2 to P5, TAHNet-v1."""
+    return InstanceActionNet(**{"head": TAHNET_VARIANTS["v1"], **kwargs})
+
+
+@register_model(**_FULL, params=149_290_022, macs=1_141_569_679_360)
+def instance_action_tahnet_v2(**kwargs: Any) -> InstanceActionNet:
+    """The same with TAHNet-v2."""
+    return InstanceActionNet(**{"head": TAHNET_VARIANTS["v2"], **kwargs})
+
+
+@register_model(**_FULL, params=82_052_774, macs=1_066_088_394_752)
+def instance_action_tahnet_v3(**kwargs: Any) -> InstanceActionNet:
+    """The same with TAHNet-v3 on P2 and P3."""
+    return InstanceActionNet(**{"head": TAHNET_VARIANTS["v3"], "levels": ("0", "1"), **kwargs})
+
+
+@register_model(**_FULL, params=75_573_030, macs=1_046_149_101_568)
+def instance_action_tahnet_v4(**kwargs: Any) -> InstanceActionNet:
+    """The same with TAHNet-v4 on 28x28 cells of P2 and P3."""
+    return InstanceActionNet(**{"head": TAHNET_VARIANTS["v4"], "levels": ("0", "1"), "out_size": 28, **kwargs})
+
+
+@register_model(
+    **_ENTRY,
+    input_size=(3, 8, 160, 160),
+    example_inputs=_example(8, 160, 160),
+    params=2_119_333,
+    macs=3_021_833_984,
+)
+def instance_action_tiny(**kwargs: Any) -> InstanceActionNet:
+    """A small keypoint R-CNN and a small TAHNet: trains on a CPU."""
+    settings: dict[str, Any] = {
+        "detector": "keypointrcnn_tiny",
+        "head": {"bottleneck": (96, 48, 32), "depth": 3, "width": 48, "hidden": 64},
+        "levels": ("0", "1"),
+        "stride": 2,
+        "input_size": (3, 8, 160, 160),
+    }
+    return InstanceActionNet(**{**settings, **kwargs})
