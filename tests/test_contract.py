@@ -10,8 +10,11 @@ import actionzoo
 from actionzoo.profile import count_macs
 from actionzoo.weights import load_weights, save_checkpoint
 
-# what a detector gives has a length that depends on the picture; tests/models/test_person_detector.py has its contract
-DETECTORS = actionzoo.list_models(task="person detection")
+# what a detector gives has a length that depends on the picture; their contracts are test_person_detector.py and
+# test_keypoint_detector.py in tests/models
+DETECTORS = [
+    name for task in ("person detection", "person keypoint detection") for name in actionzoo.list_models(task=task)
+]
 ALL = [name for name in actionzoo.list_models() if name not in DETECTORS]
 TINY = [name for name in ALL if name.endswith("_tiny")]
 CLASSES = 7

@@ -524,3 +524,56 @@ class TestLayout:
     def test_bad_input_is_refused(self, call, match):
         with pytest.raises(ValueError, match=match):
             call()
+
+
+class TestTrackedPeople:
+    BOXES = ((20.0, 30.0, 80.0, 110.0), (120.0, 30.0, 180.0, 110.0))
+
+    def test_a_track_has_one_colour_wherever_it_stands_in_the_list(self):
+        first = draw.tracked_people(plain(), self.BOXES, [4, 1])
+        second = draw.tracked_people(plain(), self.BOXES[::-1], [1, 4])
+        assert np.array_equal(pixels(first), pixels(second))
+        sides = draw.tracked_people(plain(), self.BOXES, [8, 1])
+        # the seven colours go round
+        assert near(sides, ORANGE)[70, 20]
+        assert near(sides, ORANGE)[70, 120]
+
+    def test_skeletons_have_the_colour_of_the_box(self):
+        keypoints = torch.zeros(2, 17, 3)
+        keypoints[:, 5:7] = torch.tensor([[[40.0, 60, 1], [60, 60, 1]], [[140, 60, 1], [160, 60, 0.1]]])
+        image = draw.tracked_people(plain(), self.BOXES, [0, 1], keypoints=keypoints)
+        assert near(image, SKY)[60, 50]
+        assert near(image, ORANGE)[60, 140]
+        # the other shoulder is not sure enough, and so there is no limb
+        assert not near(image, ORANGE)[55:65, 145:165].any()
+
+    def test_tags_hold_id_label_and_score(self):
+        whole = draw.tracked_people(plain(400, 240), self.BOXES[:1], [3], ["weight_lifting"], [0.873])
+        expected = draw.boxes(plain(400, 240), self.BOXES[:1], ["weight_lifting"], [0.873], [3])
+        # the tag above the box is the same; edges are smoothed less
+        assert np.array_equal(pixels(whole)[:28], pixels(expected)[:28])
+        assert changed(whole, plain(400, 240))[:28].any()
+
+    def test_nobody_and_other_joints(self):
+        assert not changed(draw.tracked_people(plain(), [], [], [], [], torch.zeros(0, 17, 3)), plain()).any()
+        # five joints of an unknown layout are drawn without limbs
+        image = draw.tracked_people(plain(), self.BOXES[:1], [0], keypoints=torch.full((1, 5, 3), 50.0))
+        assert near(image, SKY)[50, 50]
+        assert [len(draw.skeleton_of(n).limbs) for n in (17, 16, 5)] == [16, 15, 0]
+
+    @pytest.mark.parametrize("given", [{"labels": ["a"]}, {"scores": [0.5]}, {"keypoints": torch.zeros(1, 17, 3)}])
+    def test_one_of_everything_for_each_box(self, given):
+        with pytest.raises(ValueError, match="must be 2, one for each box, got 1"):
+            draw.tracked_people(plain(), self.BOXES, [0, 1], **given)
+        with pytest.raises(ValueError, match="ids must be 2"):
+            draw.tracked_people(plain(), self.BOXES, [0])
+
+
+def test_keypoints_take_the_colours_given():
+    joints = torch.zeros(2, 16, 3)
+    joints[:, 0] = torch.tensor([[30.0, 30, 1], [60, 30, 1]])
+    image = draw.keypoints(plain(), joints, draw.MPII_SKELETON, colors=["#e69f00", (0, 158, 115)])
+    assert near(image, ORANGE)[30, 30]
+    assert near(image, GREEN)[30, 60]
+    with pytest.raises(ValueError, match="colors must be a list of 2"):
+        draw.keypoints(plain(), joints, draw.MPII_SKELETON, colors=["#e69f00"])

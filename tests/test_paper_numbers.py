@@ -527,14 +527,18 @@ def table_3_voc() -> list[float]:
 CHECKS["cv_voc_images"] = lambda: 2296 + 2292
 
 
-@pytest.mark.parametrize("row", [r for r in NUMBERS if r.status in ("checked", "derived")], ids=lambda row: row.key)
+# tests/test_paper_numbers_tahnet.py has those of the instance-guided framework
+CHECKED = [row for row in NUMBERS if row.status in ("checked", "derived") and row.paper != "tahnet"]
+
+
+@pytest.mark.parametrize("row", CHECKED, ids=lambda row: row.key)
 def test_number_is_reproduced(row):
     found = CHECKS[row.key]()
     assert found == pytest.approx(list(row.value) if isinstance(row.value, tuple) else row.value, abs=row.tolerance)
 
 
 def test_every_check_has_its_row():
-    assert set(CHECKS) == {row.key for row in NUMBERS if row.status in ("checked", "derived")}
+    assert set(CHECKS) == {row.key for row in CHECKED}
     assert len({row.key for row in NUMBERS}) == len(NUMBERS)
 
 

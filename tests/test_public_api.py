@@ -135,6 +135,10 @@ def test_public_names_are_annotated(name):
         ("actionzoo.training.Recipe", ""),
         ("actionzoo.metrics.mean_average_precision", "scores targets"),
         ("actionzoo.profile.count_macs", "model inputs ops"),
+        ("actionzoo.tracking.link_keypoints", "keypoints boxes method"),
+        ("actionzoo.data.clips.read_clip", "path frames stride start"),
+        ("actionzoo.layers.outermost_boxes", "boxes valid"),
+        ("actionzoo.layers.ChannelBottleneck3D", "cin channels temporal"),
     ],
 )
 def test_promised_names_and_arguments(path, parameters):
@@ -142,6 +146,13 @@ def test_promised_names_and_arguments(path, parameters):
     value = getattr(importlib.import_module(module), name)
     names = list(inspect.signature(value).parameters)
     assert [parameter for parameter in names if parameter in parameters.split()] == parameters.split()
+
+
+def test_promised_arguments_of_the_pooler():
+    from actionzoo.layers import OutermostBoxPooler
+
+    names = list(inspect.signature(OutermostBoxPooler.forward).parameters)
+    assert names == ["self", "features", "boxes", "valid", "clip_index", "image_size"]
 
 
 def test_promised_defaults():

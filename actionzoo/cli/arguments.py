@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 DEFAULT_MODEL = "prfnet_tiny.sports20"
+DEFAULT_CLIP_MODEL = "instance_action_tiny"
 
 
-def add_model(sub: argparse.ArgumentParser) -> None:
-    """`--model` and `--weights` of commands that use a trained model."""
-    sub.add_argument("--model", help=f"name or local-dir:DIR (default {DEFAULT_MODEL})")
+def add_model(sub: argparse.ArgumentParser, clips: bool = False) -> None:
+    """`--model` and `--weights` of commands that use a trained model; `clips`: which may be one of clips."""
+    of_clips = f", for clips {DEFAULT_CLIP_MODEL}" if clips else ""
+    sub.add_argument("--model", help=f"name or local-dir:DIR (default {DEFAULT_MODEL}{of_clips})")
     sub.add_argument("--weights", help="checkpoint file or tag")
 
 
-def model_name(args: argparse.Namespace) -> str:
-    """The model asked for; `--weights` alone are weights of the default's architecture."""
-    return args.model or (DEFAULT_MODEL.partition(".")[0] if args.weights else DEFAULT_MODEL)
+def model_name(args: argparse.Namespace, clips: bool = False) -> str:
+    """The model asked for, else the default for pictures or clips; `--weights` alone are of its architecture."""
+    default = DEFAULT_CLIP_MODEL if clips else DEFAULT_MODEL
+    return args.model or (default.partition(".")[0] if args.weights else default)
 
 
 def parse_pairs(items: Sequence[str], option: str) -> dict[str, Any]:
@@ -47,3 +50,9 @@ def print_metrics(metrics: dict[str, Any], as_json: bool) -> None:
         return
     for key, value in metrics.items():
         print(f"{key:<14} {value}")
+
+
+def print_top(top: Sequence[tuple[str, float]], indent: str) -> None:
+    """Classes and their probabilities, one a line."""
+    for rank, (label, score) in enumerate(top, 1):
+        print(f"{indent}{rank}  {label:<24} {100 * score:5.1f} %")

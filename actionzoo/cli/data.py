@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-FIGURES = "figures:"
+from .clips import FIGURES, add_clips, read_clips_task, refuse_clip_options
+
 LENGTH = 6000
 
 
@@ -33,9 +34,12 @@ def add_data(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--pose-images", metavar="DIR", help="folder of their pictures")
     sub.add_argument("--img-size", type=int, help="side of the crops in pixels")
     sub.add_argument("--workers", type=int, default=0, help="processes that decode pictures")
+    add_clips(sub)
 
 
-def read_task(args: argparse.Namespace, model: Any, seed: int = 0, val_fraction: float = 0.0) -> Any:
+def read_task(
+    args: argparse.Namespace, model: Any, seed: int = 0, val_fraction: float = 0.0, features: Path | None = None
+) -> Any:
     """What the arguments of `add_data` name, as a task that a model can be trained for or scored on.
 
     Args:
@@ -43,12 +47,13 @@ def read_task(args: argparse.Namespace, model: Any, seed: int = 0, val_fraction:
         model: The model, or one of its kind with any classes: whether it finds joints, in which order, and its size.
         seed: Seed of the held-out part.
         val_fraction: Part of the labelled training pictures to hold out; of figures there are always more.
+        features: Folder of pooled features of clips where `--cache` names none.
 
     Raises:
         ValueError: If the arguments do not go together, or not with the model.
         FileNotFoundError: If something that they name is not there.
     """
-    from ..models import ConViTHARPerson, KeypointDetector, PersonDetector
+    from ..models import ConViTHARPerson, InstanceActionNet, KeypointDetector, PersonDetector
     from ..training import DetectionTask, HumanBranchTask, ImageTask, annotated_task, figures_task
 
     kind = type(model).__name__
@@ -56,6 +61,9 @@ def read_task(args: argparse.Namespace, model: Any, seed: int = 0, val_fraction:
     figures = (args.data or "").startswith(FIGURES)
     if not 0 <= val_fraction < 1:
         raise ValueError(f"--val-fraction is a part of train, at least 0 and below 1, got {val_fraction}")
+    if isinstance(model, InstanceActionNet):
+        return read_clips_task(args, model, seed, val_fraction, features)
+    refuse_clip_options(args, kind)
     if isinstance(model, KeypointDetector):
         return _keypoint_task(args, model, seed, val_fraction)
     _check(args, figures)
@@ -144,18 +152,24 @@ def _samples(args: argparse.Namespace) -> Any:
     """The labelled files that the arguments of `add_data` name."""
     from ..data.boxes import read_person_boxes
     from ..data.folders import read_samples
-    from ..data.labels import LABEL_MAPS
 
     samples = read_samples(args.data, args.root, args.label)
     if args.person_boxes is not None:
         data = Path(args.data)
         root = args.root or (data if data.is_dir() else data.parent)
         samples = samples.with_boxes(read_person_boxes(args.person_boxes, root))
-    if args.label_map is None:
+    return relabel(samples, args.label_map)
+
+
+def relabel(samples: Any, label_map: str | None) -> Any:
+    """Labelled files with classes merged as a label map says, a known one's name or a file."""
+    from ..data.labels import LABEL_MAPS
+
+    if label_map is None:
         return samples
-    if args.label_map in LABEL_MAPS:
-        return samples.relabel(LABEL_MAPS[args.label_map])
-    mapping = json.loads(Path(args.label_map).read_text(encoding="utf-8"))
+    if label_map in LABEL_MAPS:
+        return samples.relabel(LABEL_MAPS[label_map])
+    mapping = json.loads(Path(label_map).read_text(encoding="utf-8"))
     if not isinstance(mapping, dict):
-        raise ValueError(f"{args.label_map} holds a {type(mapping).__name__}; expected an object class -> new class")
+        raise ValueError(f"{label_map} holds a {type(mapping).__name__}; expected an object class -> new class")
     return samples.relabel(mapping)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import parse_pairs, print_metrics
+from .clips import detector_settings, place_detector, trained_detector
 from .data import add_data, read_task
 
 STARTED = ("person_", "convit_har_person", "keypointrcnn_tiny")
@@ -28,9 +29,15 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         "and leaves as it is",
     )
     sub.add_argument(
+        "--detector",
+        metavar="MODEL",
+        help="trained keypointrcnn_* detector that an instance_action_* model is built on, and leaves as it is",
+    )
+    sub.add_argument(
         "--recipe",
-        help="by default scratch (classifiers), people (pose and action), detector (person_*) or human_branch "
-        "(convit_har_person_*); or a paper's: prfnet, convit_har, bodypart",
+        help="by default scratch (classifiers), people (pose and action), detector (person_*), human_branch "
+        "(convit_har_person_*) or instances (instance_action_*); or a paper's: prfnet, convit_har, bodypart, "
+        "tahnet_ntu, tahnet_nucla",
     )
     sub.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other fields of the recipe")
     sub.add_argument("--epochs", type=int)
@@ -46,6 +53,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train as the arguments say."""
     from .. import create
+    from ..models import InstanceActionNet
     from ..training import fit
     from ..training.fit import seed_everything
 
@@ -55,8 +63,12 @@ def run(args: argparse.Namespace) -> int:
     convit, asked = _convit(args), model_args
     model_args = {**_layers_of(convit, args.model), **asked}
     blueprint = _blueprint(args.model, model_args)
+    detector = trained_detector(args, blueprint)
+    if detector is not None:
+        model_args = {**detector_settings(detector), **asked}
+        blueprint = _blueprint(args.model, model_args)
     recipe = _recipe(args, _default_recipe(blueprint))
-    task = read_task(args, blueprint, args.seed, args.val_fraction)
+    task = read_task(args, blueprint, args.seed, args.val_fraction, args.output / "features")
     if convit is not None and convit.pretrained_cfg.get("classes"):
         # its frozen classifier goes on speaking of them
         task.rename(convit.pretrained_cfg["classes"])
@@ -68,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
     classes = {"num_classes": len(task.classes)} if classifier else {}
     model = create(args.model, args.pretrained, weights=args.weights, **classes, **model_args)
     _start_from(model, convit, asked)
+    if isinstance(model, InstanceActionNet):
+        place_detector(model, detector)
     main_process = int(os.environ.get("RANK", "0")) == 0  # under torchrun, one of many speaks
     if main_process and not args.json:
         print(f"{args.model}: {task.describe()}")
@@ -96,10 +110,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _default_recipe(model: Any) -> str:
-    from ..models import ConViTHARPerson, KeypointDetector, PersonDetector
+    from ..models import ConViTHARPerson, InstanceActionNet, KeypointDetector, PersonDetector
 
     if isinstance(model, PersonDetector | KeypointDetector):
         return "detector"
+    if isinstance(model, InstanceActionNet):
+        return "instances"
     if isinstance(model, ConViTHARPerson):
         return "human_branch"
     return "people" if hasattr(model, "heatmap_stride") else "scratch"
@@ -149,14 +165,11 @@ def _start_from(model: Any, convit: Any, asked: dict[str, Any]) -> None:
             own = convit.pretrained_cfg
             model.pretrained_cfg.update({key: own[key] for key in keys if key in own})
         return
+    left = model.load_report.random
     frozen = {ConViTHARPerson: "convit.", PersonDetector: "backbone.trunk."}.get(type(model))
     if isinstance(model, KeypointDetector):
         frozen = "backbone.trunk." if hasattr(model.backbone, "trunk") else "backbone.body."
-    random = [
-        name
-        for name in model.load_report.random
-        if frozen and (f"{name}.".startswith(frozen) or frozen.startswith(f"{name}."))
-    ]
+    random = [name for name in left if frozen and (f"{name}.".startswith(frozen) or frozen.startswith(f"{name}."))]
     if random:
         raise ValueError(
             f"{', '.join(random)} of this {type(model).__name__} would be frozen at random values; give a trained "

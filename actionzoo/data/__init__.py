@@ -21,6 +21,10 @@ from .keypoints import KeypointPeople as KeypointPeople
 from .keypoints import read_coco_keypoints as read_coco_keypoints
 from .keypoints import read_keypoints as read_keypoints
 from .keypoints import read_mpii as read_mpii
+from .labelled_clips import ClipSource as ClipSource
+from .labelled_clips import FigureClips as FigureClips
+from .labelled_clips import FileClips as FileClips
+from .labelled_clips import LabelledClip as LabelledClip
 from .labels import DAR_4 as DAR_4
 from .labels import PPMI_24 as PPMI_24
 from .labels import PPMI_24_TO_12 as PPMI_24_TO_12
@@ -50,9 +54,13 @@ __all__ = [
     "ActionSamples",
     "ClipFrame",
     "ClipInfo",
+    "ClipSource",
+    "FigureClips",
     "FigurePeople",
+    "FileClips",
     "FolderPeople",
     "KeypointPeople",
+    "LabelledClip",
     "PeopleSource",
     "PersonExample",
     "PersonImages",

@@ -138,8 +138,10 @@ class ActingFigures(Dataset):
             1 for hidden, 0 for outside (then all 0); `part_boxes (P, 10, 4)` in the order of `PARTS`, all 0 where
             outside; `part_states (P, 10)`, indices into `PART_STATES` of the part's group; `head_sizes (P,)`, the
             length of the head segment (neck to top of the head) in pixels, for PCKh; `label`, the class that the item
-            is made for: one of the people's in `crowd`, elsewhere everybody's. For a clip every entry but the labels
-            has a frame axis after P, and `track_ids (P,)` names the people.
+            is made for, and `focus`, the index of the person who does it. People come in the order in which they are
+            drawn, the farthest first; in `crowd` each does something else and `focus` may be any of them, elsewhere
+            all do `label` and it is 0. For a clip every entry but `labels`, `label` and `focus` has a frame axis
+            after P, and `track_ids (P,)` names the people.
 
         Raises:
             IndexError: If there is no item `i`.
@@ -163,8 +165,9 @@ class ActingFigures(Dataset):
             pixels, target = pixels[:, 0], {name: value[:, 0] for name, value in target.items()}
         else:
             target["track_ids"] = torch.arange(len(scene.actors))
-        target["labels"] = torch.tensor([actor.label for actor in scene.actors])
-        target["label"] = self.label(i)
+        labels, label = [actor.label for actor in scene.actors], self.label(i)
+        target["labels"] = torch.tensor(labels)
+        target["label"], target["focus"] = label, labels.index(label)
         return pixels.contiguous(), target
 
 

@@ -60,8 +60,8 @@ class FigureFrames(Dataset):
         Raises:
             IndexError: If there is no such picture.
         """
-        frames = self.figures.frames
-        frame = int(torch.randint(frames, ())) if self.random_frame else (i * 7) % frames
+        frames, number = self.figures.frames, i % max(len(self), 1)
+        frame = int(torch.randint(frames, ())) if self.random_frame else (number * 7) % frames
         return PeopleInPicture(*self.figures.people(i, frame))
 
     def __repr__(self) -> str:
@@ -146,11 +146,12 @@ class TransformedPeople(Dataset):
         Raises:
             IndexError: If there is no such picture.
         """
+        rest = i + len(self) if i < 0 else i
         for source in self.sources:
-            if i < len(source):
-                return self.transform(source[i])
-            i -= len(source)
-        raise IndexError("there are fewer pictures than that")
+            if 0 <= rest < len(source):
+                return self.transform(source[rest])
+            rest -= len(source)
+        raise IndexError(f"there is no picture {i} among {len(self)}")
 
 
 def collate_people_in_pictures(

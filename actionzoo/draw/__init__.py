@@ -10,15 +10,17 @@ from .canvas import PALETTE as PALETTE
 from .figures import contact_sheet as contact_sheet
 from .layout import grid as grid
 from .layout import stack as stack
-from .overlays import COCO_SKELETON as COCO_SKELETON
-from .overlays import MPII_SKELETON as MPII_SKELETON
-from .overlays import Skeleton as Skeleton
 from .overlays import boxes as boxes
 from .overlays import heat_map as heat_map
-from .overlays import keypoints as keypoints
 from .panels import focus_chain as focus_chain
 from .panels import score_bars as score_bars
 from .picture import to_image as to_image
+from .skeletons import COCO_SKELETON as COCO_SKELETON
+from .skeletons import MPII_SKELETON as MPII_SKELETON
+from .skeletons import Skeleton as Skeleton
+from .skeletons import keypoints as keypoints
+from .skeletons import skeleton_of as skeleton_of
+from .tracks import tracked_people as tracked_people
 
 __all__ = [
     "COCO_SKELETON",
@@ -32,6 +34,8 @@ __all__ = [
     "heat_map",
     "keypoints",
     "score_bars",
+    "skeleton_of",
     "stack",
     "to_image",
+    "tracked_people",
 ]

@@ -25,9 +25,10 @@ HALO = (0, 0, 0, 90)
 class Sheet:
     """A transparent sheet over a picture, drawn larger and shrunk, which smooths every edge."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], smooth: int = 4) -> None:
+        self.size = size
         # Large pictures have fine pixels and would need much memory.
-        self.factor = 4 if max(size) <= 1280 else 2 if max(size) <= 3200 else 1
+        self.factor = min(smooth, 4 if max(size) <= 1280 else 2 if max(size) <= 3200 else 1)
         self.image = Image.new("RGBA", (size[0] * self.factor, size[1] * self.factor))
         self.draw = ImageDraw.Draw(self.image)
 
@@ -61,8 +62,12 @@ class Sheet:
 
     def over(self, picture: Image.Image) -> Image.Image:
         """Lay the sheet over a picture of the size it was made for."""
-        sheet = self.image.reduce(self.factor) if self.factor > 1 else self.image
-        return Image.alpha_composite(picture.convert("RGBA"), sheet).convert("RGB")
+        f, result, drawn = self.factor, picture.convert("RGBA"), self.image.getbbox()
+        if drawn is not None:
+            # shrinking takes most of the time, so only what was drawn on is
+            x1, y1, x2, y2 = drawn[0] // f, drawn[1] // f, -(-drawn[2] // f), -(-drawn[3] // f)
+            result.alpha_composite(self.image.reduce(f, (x1 * f, y1 * f, x2 * f, y2 * f)), (x1, y1))
+        return result.convert("RGB")
 
 
 class Writer:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from .canvas import PathLike
 from .layout import grid
-from .overlays import COCO_SKELETON, MPII_SKELETON, boxes, keypoints
+from .overlays import boxes
 from .picture import to_image
+from .skeletons import COCO_SKELETON, MPII_SKELETON, keypoints
 
 
 class LabelledPeople(Protocol):

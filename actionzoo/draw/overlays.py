@@ -1,20 +1,14 @@
-"""Boxes, keypoints and heat maps laid over a picture of unchanged size."""
+"""Boxes and heat maps laid over a picture of unchanged size."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..layers.heatmaps import COCO_JOINTS, MPII_JOINTS
 from .canvas import (
-    HALO,
-    LEFT,
-    MIDDLE,
     PAPER,
-    RIGHT,
     Box,
     Colour,
     PathLike,
@@ -35,25 +29,6 @@ from .picture import ImageLike, to_image
 INFERNO = (
     (0, 0, 4), (22, 11, 57), (66, 10, 104), (106, 23, 110), (147, 38, 103), (188, 55, 84),
     (221, 81, 58), (243, 120, 25), (252, 165, 10), (246, 215, 70), (252, 255, 164),
-)  # fmt: skip
-
-
-class Skeleton(NamedTuple):
-    """Joint names in keypoint order, and the pairs of joints that a limb connects."""
-
-    joints: tuple[str, ...]
-    limbs: tuple[tuple[int, int], ...]
-
-
-COCO_SKELETON = Skeleton(
-    COCO_JOINTS,
-    ((0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12), (11, 12),
-     (11, 13), (13, 15), (12, 14), (14, 16)),
-)  # fmt: skip
-MPII_SKELETON = Skeleton(
-    MPII_JOINTS,
-    ((0, 1), (1, 2), (2, 6), (3, 6), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (10, 11), (11, 12), (12, 7),
-     (13, 7), (13, 14), (14, 15)),
 )  # fmt: skip
 
 
@@ -97,20 +72,43 @@ def boxes(
     order = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     places = [key if ids is not None and isinstance(key, int) else order[key] for key in keys]
     hues = [rgb(c) for c in colors] if colors is not None else [rgb(cycle(place)) for place in places]
-
-    sheet, stroke = Sheet(picture.size), stroke_width(picture.size)
-    visible = {i: box for i in range(n) if (box := clip(corners[i], picture.size)) is not None}
-    # Large boxes first, so that a small one inside stays visible.
-    for i in sorted(visible, key=lambda i: -float(np.prod(corners[i, 2:] - corners[i, :2]))):
-        sheet.outline(visible[i], stroke, hues[i])
-    picture = sheet.over(picture)
-    writer, taken = Writer(text_size(picture.size), font), []
     values = None if scores is None else torch.as_tensor(scores).reshape(n).tolist()
-    for i, box in visible.items():
-        parts = [f"#{ids[i]}" if ids is not None and ids[i] is not None else ""]
-        parts += [pretty(labels[i]) if labels is not None else ""]
-        parts += [f"{values[i]:.0%}" if values is not None else ""]
-        _tag(picture, box, [part for part in parts if part], hues[i], writer, taken)
+    sheet = Sheet(picture.size)
+    outline(sheet, corners, hues)
+    tags = [
+        [
+            f"#{ids[i]}" if ids is not None and ids[i] is not None else "",
+            pretty(labels[i]) if labels is not None else "",
+            f"{values[i]:.0%}" if values is not None else "",
+        ]
+        for i in range(n)
+    ]
+    return tag(sheet.over(picture), corners, tags, hues, font)
+
+
+def outline(sheet: Sheet, corners: np.ndarray, hues: Sequence[Colour]) -> None:
+    """Outline the boxes `(N, 4)` on a sheet, each in its colour; one wholly outside is left out."""
+    stroke = stroke_width(sheet.size)
+    # Large boxes first, so that a small one inside stays visible.
+    for i in sorted(range(len(corners)), key=lambda i: -float(np.prod(corners[i, 2:] - corners[i, :2]))):
+        box = clip(corners[i], sheet.size)
+        if box is not None:
+            sheet.outline(box, stroke, hues[i])
+
+
+def tag(
+    picture: Image.Image,
+    corners: np.ndarray,
+    tags: Sequence[Sequence[str]],
+    hues: Sequence[Colour],
+    font: PathLike | None = None,
+) -> Image.Image:
+    """Write the parts of each box's tag at the box, on the picture itself, and return it."""
+    writer, taken = Writer(text_size(picture.size), font), []
+    for corner, parts, hue in zip(corners, tags, hues):
+        box = clip(corner, picture.size)
+        if box is not None:
+            _tag(picture, box, [part for part in parts if part], hue, writer, taken)
     return picture
 
 
@@ -185,48 +183,3 @@ def heat_map(image: ImageLike, heat: Tensor | np.ndarray, alpha: float = 0.5) ->
     opacity = np.minimum(1.0, alpha * (0.5 + large))[..., None]
     blend = np.asarray(picture) * (1 - opacity) + colour * opacity
     return Image.fromarray(np.round(blend).astype(np.uint8))
-
-
-def keypoints(
-    image: ImageLike,
-    keypoints: Tensor | np.ndarray,
-    skeleton: Skeleton = COCO_SKELETON,
-    threshold: float = 0.3,
-) -> Image.Image:
-    """Draw joints and limbs: the person's left blue, the right orange, the middle white.
-
-    Args:
-        image: picture, as `to_image` takes it.
-        keypoints: (N, J, 3) x, y in pixels and score; N may be 0.
-        skeleton: the J joints and the limbs between them.
-        threshold: joints that score less are left out, with their limbs; so are non-finite ones.
-
-    Raises:
-        ValueError: not (N, J, 3) with the skeleton's J.
-    """
-    picture = to_image(image)
-    people = torch.as_tensor(keypoints).detach().cpu().double().numpy()
-    count = len(skeleton.joints)
-    if people.ndim != 3 or people.shape[1:] != (count, 3):
-        raise ValueError(f"keypoints must be (N, {count}, 3) for this skeleton, got {people.shape}")
-    sides = [LEFT if "left" in name else RIGHT if "right" in name else MIDDLE for name in skeleton.joints]
-    # Five joints lie close together on a face, and large discs would hide it.
-    face = [name.endswith(("nose", "eye", "ear")) for name in skeleton.joints]
-    sheet = Sheet(picture.size)
-    for person in people:
-        seen = np.isfinite(person).all(1) & (person[:, 2] >= threshold)
-        if not seen.any():
-            continue
-        points = person[:, :2]
-        extent = float(np.hypot(*np.ptp(points[seen], axis=0)))
-        width = min(max(1.2, extent / 85), max(1.2, max(picture.size) / 60))
-        limbs = [(a, b) for a, b in skeleton.limbs if seen[a] and seen[b]]
-        for halo in (True, False):
-            for a, b in limbs:
-                hue = sides[a] if sides[a] == sides[b] else MIDDLE
-                stroke = width * (0.6 if face[a] and face[b] else 1)
-                sheet.line(points[a], points[b], stroke + 1.6 * halo, HALO if halo else rgb(hue))
-            for joint in np.flatnonzero(seen):
-                radius = width * (0.75 if face[joint] else 1.25)
-                sheet.disc(points[joint], radius + 0.8 * halo, HALO if halo else rgb(sides[joint]))
-    return sheet.over(picture)

@@ -9,12 +9,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from ..layers import OutermostBoxPooler, TAHNet, outermost_boxes
 from ..registry import create, register_model
 from ..tracking import Tracks, collect_tracks, link_keypoints
 from ..weights import HubMixin, WeightsInfo
-from .instances import Instances, People, View, detect_instances, pyramid_of
+from .instances import Instances, People, View, detect_instances, pyramid_of, select_levels
 from .tahnet import TAHNET_VARIANTS
 
 __all__ = [
@@ -52,7 +53,7 @@ class InstanceActionNet(HubMixin, nn.Module):
 
     The detector is frozen (section 4.2): it stays in eval mode whoever calls `train()`, its parameters ask for no
     gradient, and none flows through it. Any of torchvision's detectors with a feature pyramid of the same channels
-    can take its place: `model.detector = ...`.
+    and strides can take its place, and is frozen then: `model.detector = ...`.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class InstanceActionNet(HubMixin, nn.Module):
         head: dict[str, Any] | None = None,
         mode: Literal["outermost", "basic"] = "outermost",
         levels: Sequence[str] = ("0", "1", "2", "3"),
+        strides: Sequence[int] | None = None,
         out_size: int = 14,
         frames: int = 8,
         stride: int = 4,
@@ -80,6 +82,7 @@ class InstanceActionNet(HubMixin, nn.Module):
             head: Arguments of `TAHNet`; those of TAHNet-v1 if None.
             mode: Pooling of a person's features: `"outermost"` or `"basic"` boxes, see `OutermostBoxPooler`.
             levels: Names of the pyramid's maps to pool from, the finest first: `"0"` to `"3"` are P2 to P5.
+            strides: Pixels per cell of these maps; None is 4, 8, 16, 32.
             out_size: Side of the pooled maps in cells.
             frames: Frames T of a clip, 8 or 16 in the paper. Pooled features of a shorter clip are padded with zeros.
             stride: Step between the frames of a clip in frames of the video, for who samples clips; a decision, as
@@ -89,7 +92,7 @@ class InstanceActionNet(HubMixin, nn.Module):
             input_size: `(3, T, H, W)` that the configuration is meant for; any size works.
 
         Raises:
-            ValueError: If a setting is unknown or out of range.
+            ValueError: If a setting is unknown or out of range, or the detector is no R-CNN.
         """
         super().__init__()
         if min(frames, stride) < 1 or not 0 <= threshold <= 1:
@@ -97,8 +100,10 @@ class InstanceActionNet(HubMixin, nn.Module):
                 f"frames and stride are at least 1 and threshold lies in [0, 1], got {frames}, {stride} and {threshold}"
             )
         self.detector: Any = create(detector, **{"in_chans": in_chans, **(detector_args or {})})
-        self.detector.requires_grad_(False).eval()
-        self.pooler = OutermostBoxPooler(out_size, mode, levels)
+        if not isinstance(self.detector, GeneralizedRCNN):
+            kind = type(self.detector).__name__
+            raise ValueError(f"{detector} is a {kind} and no R-CNN; expected a keypointrcnn_* or person_* model")
+        self.pooler = OutermostBoxPooler(out_size, mode, levels, strides)
         channels = self.detector.backbone.out_channels
         self.head = TAHNet(
             num_classes=num_classes,
@@ -118,6 +123,11 @@ class InstanceActionNet(HubMixin, nn.Module):
             "frames": frames,
             "stride": stride,
         }
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "detector" and isinstance(value, nn.Module):
+            value.requires_grad_(False).eval()
+        super().__setattr__(name, value)
 
     @property
     def num_classes(self) -> int:
@@ -161,8 +171,8 @@ class InstanceActionNet(HubMixin, nn.Module):
         """Find the people of frames `(F, 3, H, W)` in `[0, 1]`, and keep the maps to pool from (section 3.1).
 
         Raises:
-            ValueError: If the frames are not `(F, 3, H, W)`.
-            TypeError: If they are not floating point.
+            ValueError: If the frames are not `(F, 3, H, W)`, or the detector lacks a map.
+            TypeError: If they are not floating point, or of a precision that torchvision finds no boxes in.
         """
         return detect_instances(self.detector, frames, threshold=self.threshold, levels=self.pooler.levels)
 
@@ -208,11 +218,13 @@ class InstanceActionNet(HubMixin, nn.Module):
 
     def forward(
         self,
-        clips: Tensor,
+        clips: Tensor | None = None,
         boxes: Tensor | None = None,
         valid: Tensor | None = None,
         clip_index: Tensor | None = None,
-    ) -> InstanceActionOutput:
+        *,
+        features: Tensor | None = None,
+    ) -> Any:
         """Say what everybody in a batch of clips does.
 
         Args:
@@ -221,14 +233,20 @@ class InstanceActionNet(HubMixin, nn.Module):
                 detector and the tracker find them if None.
             valid: `(N, T)` bool, the frames in which they were found; all if None.
             clip_index: `(N,)` the clip of each of them; may be left out for one person per clip.
+            features: Instead of all these, `(N, C, T, R, R)` features that were pooled before. The head is trained so,
+                through `forward`, which alone a wrapper for several devices sees.
 
         Returns:
-            Logits and tracks; N is 0 where nobody is found.
+            An `InstanceActionOutput`, whose N is 0 where nobody is found; of pooled features the `(N, K)` logits.
 
         Raises:
-            ValueError: If a shape is wrong.
+            ValueError: If a shape is wrong, not one of clips and features is given, or boxes come with features.
             TypeError: If a dtype is wrong.
         """
+        if features is not None and all(x is None for x in (clips, boxes, valid, clip_index)):
+            return self.head(features)
+        if features is not None or clips is None:
+            raise ValueError("InstanceActionNet takes either clips or features that were pooled before")
         x, (clip_index, track_ids, boxes, valid, detection) = self._pooled(clips, boxes, valid, clip_index)
         windows = outermost_boxes(boxes, valid)
         return InstanceActionOutput(self.head(x), clip_index, track_ids, boxes, valid, windows, detection)
@@ -255,7 +273,7 @@ class InstanceActionNet(HubMixin, nn.Module):
             with torch.no_grad():
                 pyramid = pyramid_of(self.detector, frames)
             view = pyramid.view
-            maps = {name: pyramid.maps[name] for name in self.pooler.levels}
+            maps = select_levels(pyramid.maps, self.pooler.levels)
             tracks = _given(boxes, valid, clip_index, count, length)
         maps = {name: x.unflatten(0, (count, length)) for name, x in maps.items()}
         clip_index, _, boxes, valid, _ = tracks
@@ -282,13 +300,23 @@ def _given(
     """People who were given, as `_tracks` gives those who were found."""
     if boxes.ndim != 3 or boxes.shape[1:] != (length, 4):
         raise ValueError(f"expected boxes (N, T, 4) in the clips' {length} frames, got shape {tuple(boxes.shape)}")
+    if not boxes.is_floating_point():
+        raise TypeError(f"expected floating-point boxes, got {boxes.dtype}; call .float() first")
     people = boxes.shape[0]
     if clip_index is None:
         if people != count:
             raise ValueError(f"{people} people in {count} clips: say by clip_index (N,) which clip each is in")
         clip_index = torch.arange(count, device=boxes.device)
+    if clip_index.shape != (people,):
+        raise ValueError(f"expected clip_index (N,) = ({people},), got shape {tuple(clip_index.shape)}")
+    if clip_index.is_floating_point() or clip_index.is_complex() or clip_index.dtype == torch.bool:
+        raise TypeError(f"expected an integer clip_index, got {clip_index.dtype}")
     if valid is None:
         valid = torch.ones(people, length, dtype=torch.bool, device=boxes.device)
+    if valid.shape != boxes.shape[:2]:
+        raise ValueError(f"expected valid (N, T) = {tuple(boxes.shape[:2])}, got shape {tuple(valid.shape)}")
+    if valid.dtype != torch.bool:
+        raise TypeError(f"expected valid to be bool, got {valid.dtype}; use valid > 0")
     clip_index = clip_index.long()
     same = clip_index[:, None] == clip_index
     ids = torch.tril(same, -1).sum(1)
@@ -368,6 +396,5 @@ def instance_action_tiny(**kwargs: Any) -> InstanceActionNet:
         "head": {"bottleneck": (96, 48, 32), "depth": 3, "width": 48, "hidden": 64},
         "levels": ("0", "1"),
         "stride": 2,
-        "input_size": (3, 8, 160, 160),
     }
     return InstanceActionNet(**{**settings, **kwargs})

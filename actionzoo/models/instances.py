@@ -1,6 +1,7 @@
 """The people of video frames and the feature pyramid that they were found on (instance-guided, section 3.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from ._detectors import PERSON
 
-__all__ = ["Instances", "People", "Pyramid", "View", "detect_instances", "pyramid_of"]
+__all__ = ["Instances", "People", "Pyramid", "View", "detect_instances", "pyramid_of", "select_levels"]
 
 
 class People(NamedTuple):
@@ -34,8 +35,10 @@ class View(NamedTuple):
     """`(H, W)` of the network's pictures with their padding."""
 
     def to_network(self, boxes: Tensor) -> Tensor:
-        """`(..., 4)` xyxy boxes in pixels of the frame -> in pixels of the network's pictures."""
-        return boxes * boxes.new_tensor(self.scale).repeat(2)
+        """`(..., 4)` xyxy boxes in pixels of the frame -> in pixels of the network's pictures, at least in float32."""
+        # half precision rounds a pixel of a large picture
+        dtype = torch.promote_types(boxes.dtype, torch.float32)
+        return boxes * boxes.new_tensor(self.scale, dtype=dtype).repeat(2)
 
 
 class Instances(NamedTuple):
@@ -67,13 +70,15 @@ def pyramid_of(detector: GeneralizedRCNN, frames: Tensor) -> Pyramid:
     picture and reads numbers from tensors: that cannot be compiled or exported.
 
     Args:
-        detector: Any of torchvision's detectors with a pyramid.
+        detector: Any of torchvision's detectors with a pyramid, in eval mode.
         frames: `(F, 3, H, W)` in `[0, 1]`.
 
     Raises:
-        ValueError: If the frames are not `(F, 3, H, W)`.
+        ValueError: If the frames are not `(F, 3, H, W)`, or the detector is in training mode.
         TypeError: If the frames are not floating point.
     """
+    if detector.training:
+        raise ValueError(f"{type(detector).__name__} is in training mode, in which it gives losses; call .eval() first")
     if frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
         raise ValueError(f"expected frames (F, 3, H, W), got shape {tuple(frames.shape)}")
     if not frames.is_floating_point():
@@ -81,14 +86,30 @@ def pyramid_of(detector: GeneralizedRCNN, frames: Tensor) -> Pyramid:
     settings: Any = detector.transform
     mean, std = (frames.new_tensor(x)[:, None, None] for x in (settings.image_mean, settings.image_std))
     height, width = frames.shape[2:]
-    scale = min(settings.min_size[-1] / min(height, width), settings.max_size / max(height, width))
+    if settings.fixed_size is None:
+        scale = min(settings.min_size[-1] / min(height, width), settings.max_size / max(height, width))
+        wanted: dict[str, Any] = {"scale_factor": scale, "recompute_scale_factor": True}
+    else:
+        # torchvision's is width and height
+        wanted = {"size": tuple(settings.fixed_size)[::-1]}
     # without antialiasing, as torchvision's detectors scale
-    pictures = F.interpolate((frames - mean) / std, scale_factor=scale, mode="bilinear", recompute_scale_factor=True)
+    pictures = F.interpolate((frames - mean) / std, mode="bilinear", **wanted)
     size = (pictures.shape[2], pictures.shape[3])
     bottom, right = (-side % settings.size_divisible for side in size)
     pictures = F.pad(pictures, (0, right, 0, bottom))
     view = View((size[1] / width, size[0] / height), (pictures.shape[2], pictures.shape[3]))
     return Pyramid(detector.backbone(pictures), pictures, size, view)
+
+
+def select_levels(maps: Mapping[str, Tensor], levels: Sequence[str]) -> dict[str, Tensor]:
+    """The maps of those names.
+
+    Raises:
+        ValueError: If there is none of a name.
+    """
+    if missing := [name for name in levels if name not in maps]:
+        raise ValueError(f"the detector's pyramid has the maps {', '.join(maps)} and no {missing[0]!r}")
+    return {name: maps[name] for name in levels}
 
 
 @torch.no_grad()
@@ -114,24 +135,39 @@ def detect_instances(
         People, maps and geometry. The score of a joint is the sigmoid of its heat map's logit.
 
     Raises:
-        ValueError: If the frames are not `(F, 3, H, W)`, the detector is in training mode or has no such map.
-        TypeError: If the frames are not floating point.
+        ValueError: If the frames are not `(F, 3, H, W)`, the detector is in training mode or has no such map, or
+            `chunk` is below 1.
+        TypeError: If the frames are not floating point, or of a precision that torchvision finds no boxes in.
     """
-    if detector.training:
-        raise ValueError(f"{type(detector).__name__} is in training mode, in which it gives losses; call .eval() first")
-    size, people, kept, view = (frames.shape[2], frames.shape[3]), [], [], None
-    for part in frames.split(chunk) if len(frames) else (frames,):
+    if chunk < 1:
+        raise ValueError(f"chunk is at least 1 frame, got {chunk}")
+    if frames.dtype == torch.bfloat16 or (frames.dtype == torch.float16 and not frames.is_cuda):
+        raise TypeError(f"torchvision suppresses no boxes in {frames.dtype}; find people in float32, or give boxes")
+    people, kept, view = [], [], None
+    # what is wrong is refused as a whole
+    for part in frames.split(chunk) if frames.ndim == 4 and len(frames) else (frames,):
         maps, pictures, inner, view = pyramid_of(detector, part)
-        if missing := [name for name in levels if name not in maps]:
-            raise ValueError(f"the detector's pyramid has the maps {', '.join(maps)} and no {missing[0]!r}")
-        sizes = [inner] * len(part)
+        kept.append(select_levels(maps, levels))
+        sizes, size = [inner] * len(part), (part.shape[2], part.shape[3])
         proposals, _ = detector.rpn(ImageList(pictures, sizes), maps)
-        found, _ = detector.roi_heads(maps, proposals, sizes)
+        with _only_surer_than(detector.roi_heads, threshold):
+            found, _ = detector.roi_heads(maps, proposals, sizes)
         outputs: Any = detector.transform.postprocess(found, sizes, [size] * len(part))  # type: ignore[operator]
         people += [_people(output, threshold) for output in outputs]
-        kept.append([maps[name] for name in levels])
     assert view is not None, "a split of frames has at least one part"
-    return Instances(people, {name: torch.cat(maps) for name, maps in zip(levels, zip(*kept))}, view)
+    return Instances(people, {name: torch.cat([maps[name] for maps in kept]) for name in levels}, view)
+
+
+@contextmanager
+def _only_surer_than(heads: Any, threshold: float) -> Iterator[None]:
+    """Drop unsure boxes before their joints are looked for, which costs most; the surer ones stay as they are."""
+    before = heads.score_thresh
+    # torchvision keeps what is above its threshold, we what reaches ours; no precision of scores rounds this far
+    heads.score_thresh = max(before, threshold - 0.01)
+    try:
+        yield
+    finally:
+        heads.score_thresh = before
 
 
 def _people(found: dict[str, Tensor], threshold: float) -> People:

@@ -76,10 +76,14 @@ class KeypointDetector(HubMixin, KeypointRCNN):
         Raises:
             TypeError: If torchvision has no such setting.
             ValueError: If the trunk gives no such maps, or their number does not fit `anchor_sizes`, or `in_chans` is
-                not 3.
+                not 3, or there are no `keypoint_layers`, or arguments of a timm trunk come without one.
         """
         check_settings(type(self), settings, in_chans)
+        if not keypoint_layers:
+            raise ValueError("keypoint_layers names no convolution; expected the channels of one or more")
         if trunk is None:
+            if trunk_args or out_indices is not None or out_channels != 256:
+                raise ValueError("trunk_args, out_indices and out_channels are those of a timm trunk; name it as trunk")
             # the published weights divide by the bare standard deviation
             norm = partial(FrozenBatchNorm2d, eps=0.0)
             backbone: Any = resnet_fpn_backbone(

@@ -1,7 +1,12 @@
-"""Picture in, labelled action out: a model, its transform and its class names behind one call."""
+"""Picture or clip in, labelled action out: a model, its transform and its class names behind one call."""
 
 from .build import pipeline as pipeline
 from .build import whole_model as whole_model
+from .clip_result import ClipResult as ClipResult
+from .clip_result import TrackedPerson as TrackedPerson
+from .clip_window import ClipWindow as ClipWindow
+from .clip_window import TrackAction as TrackAction
+from .clips import ClipActionPipeline as ClipActionPipeline
 from .image import ActionPipeline as ActionPipeline
 from .people import PeoplePipeline as PeoplePipeline
 from .persons import DetectionPipeline as DetectionPipeline
@@ -12,10 +17,15 @@ from .result import Person as Person
 __all__ = [
     "ActionPipeline",
     "ActionResult",
+    "ClipActionPipeline",
+    "ClipResult",
+    "ClipWindow",
     "DetectionPipeline",
     "PeoplePipeline",
     "Person",
     "PersonActionPipeline",
+    "TrackAction",
+    "TrackedPerson",
     "pipeline",
     "whole_model",
 ]

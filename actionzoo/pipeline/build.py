@@ -6,8 +6,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ..models import ConViTHARPerson, PersonDetector
+from ..models import ConViTHARPerson, InstanceActionNet, KeypointDetector, PersonDetector
 from ..registry import create, list_models, model_info
+from .clips import ClipActionPipeline
 from .image import ActionPipeline
 from .people import PeoplePipeline
 from .persons import DetectionPipeline, Detector, PersonActionPipeline
@@ -18,30 +19,36 @@ def pipeline(
     *,
     device: str | torch.device | None = None,
     detector: str | nn.Module | Detector | Literal[False] | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
+    stride: int | None = None,
+    hop: int | None = None,
     **create_args: Any,
-) -> ActionPipeline | PeoplePipeline | PersonActionPipeline | DetectionPipeline:
+) -> ActionPipeline | PeoplePipeline | PersonActionPipeline | DetectionPipeline | ClipActionPipeline:
     """Build a pipeline from a model's name or a model: `pipeline("prfnet_tiny")("photo.jpg").label`.
 
     Classifiers give an `ActionPipeline`; models that find joints (`bodypart_*`, `pose_*`) a `PeoplePipeline`, which
     also takes the people's boxes; models with a human branch (`convit_har_person_*`) a `PersonActionPipeline`, which
-    finds the people with a detector; detectors (`person_*`) a `DetectionPipeline`.
+    finds the people with a detector; detectors (`person_*`, `keypointrcnn_*`) a `DetectionPipeline`; models of clips
+    (`instance_action_*`) a `ClipActionPipeline`.
 
     Args:
         model: A name as `create` takes it, whose whole-model weights are loaded, or a built model.
         device: Where to run, e.g. `"cuda"`.
         detector: For a model with a human branch: a detector's name, or any that gives torchvision's `boxes`,
             `labels` and `scores`. By default the one that the model's weights name; with False none, so that people
-            are given by their boxes, which stay as they are.
-        threshold: Least score of a detected person.
+            are given by their boxes, which stay as they are. For a model of clips: a detector's name, or any of
+            torchvision's kind with a feature pyramid, which takes the place of the model's own.
+        threshold: Least score of a detected person; 0.5 if None, and of a model of clips its own.
+        stride: For a model of clips: step between the frames that are looked at; the model's if None.
+        hop: For a model of clips: looked-at frames from one window to the next; half a window if None.
         create_args: Further arguments of `create`, such as `weights=`.
 
     Returns:
-        A callable that takes a picture or a list of them.
+        A callable that takes a picture or a clip, or a list of them.
 
     Raises:
         ValueError: If a name is unknown or a detector's of another model, arguments of `create` are given with a
-            built model, or a detector with a model that labels no people.
+            built model, or a detector, stride or hop with a model that has no use for it.
         RuntimeError: If nothing that covers the whole model is published for the name, or the weights given leave
             a part of it random.
     """
@@ -51,22 +58,52 @@ def pipeline(
         built = model
     else:
         built = whole_model(model, **create_args)
+    if isinstance(built, InstanceActionNet):
+        if detector is not None:
+            built.detector = _pyramid_detector(detector, built)
+        return ClipActionPipeline(built, device, threshold, stride, hop)
+    kind, threshold = type(built).__name__, 0.5 if threshold is None else threshold
+    if stride is not None or hop is not None:
+        raise ValueError(f"{kind} takes pictures; stride and hop are for models of clips, instance_action_*")
     if isinstance(built, ConViTHARPerson):
         detector = built.pretrained_cfg.get("detector") if detector is None else detector
         found = _detector(detector) if isinstance(detector, str) else None if detector is False else detector
         return PersonActionPipeline(built, device, found, threshold)
     if detector is not None and detector is not False:
-        raise ValueError(f"{type(built).__name__} labels no people one by one; a detector is for convit_har_person_*")
-    if isinstance(built, PersonDetector):
+        raise ValueError(
+            f"{kind} labels no people one by one; a detector is for convit_har_person_* and instance_action_*"
+        )
+    if isinstance(built, PersonDetector | KeypointDetector):
         return DetectionPipeline(built, device, threshold)
     return (PeoplePipeline if hasattr(built, "heatmap_stride") else ActionPipeline)(built, device)
 
 
 def _detector(name: str) -> nn.Module:
     model = whole_model(name)
-    if not isinstance(model, PersonDetector):
-        raise ValueError(f"{name} is a {type(model).__name__} and no detector; give a person_* model")
+    if not isinstance(model, PersonDetector | KeypointDetector):
+        raise ValueError(f"{name} is a {type(model).__name__} and no detector; give a person_* or keypointrcnn_* model")
     return model
+
+
+def _pyramid_detector(detector: str | nn.Module | Detector | Literal[False], model: InstanceActionNet) -> nn.Module:
+    """A detector whose maps the model can pool from."""
+    if detector is False:
+        raise ValueError("a model of clips pools features from its detector's maps and cannot do without one")
+    found: Any = _detector(detector) if isinstance(detector, str) else detector
+    parts = ("transform", "backbone", "rpn", "roi_heads")
+    if not (isinstance(found, nn.Module) and all(hasattr(found, part) for part in parts)):
+        raise ValueError(
+            f"a model of clips takes a detector of torchvision's kind, with {', '.join(parts)}, such as "
+            f"keypointrcnn_resnet50_fpn(); got {type(found).__name__}"
+        )
+    backbone: Any = found.backbone
+    channels = backbone.out_channels
+    if channels != model.head.in_chans:
+        raise ValueError(
+            f"the maps of this {type(found).__name__} have {channels} channels, and the model's head takes "
+            f"{model.head.in_chans}"
+        )
+    return found.requires_grad_(False)
 
 
 def whole_model(name: str, *, weights: Any = None, **create_args: Any) -> nn.Module:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .. import draw
 from ..data.folders import load_image
 from ..data.transforms import eval_transform
+from .names import class_names, model_name
 from .result import ActionResult
 
 Picture: TypeAlias = str | os.PathLike[str] | Image.Image | Tensor
@@ -38,14 +39,7 @@ class ActionPipeline:
         self.device = torch.device(device) if device is not None else parameter.device
         self.model = model.to(self.device).eval()
         self.transform = eval_transform(self.cfg)
-        count: Any = getattr(model, "num_classes", self.cfg.get("num_classes"))
-        if not count:
-            raise ValueError(f"{type(model).__name__} has no classifier; create it with num_classes=…")
-        names = tuple(self.cfg.get("classes") or ())
-        # a classifier that was replaced after loading does not score the classes of the old one
-        self.classes = names if len(names) == count else tuple(f"class_{i}" for i in range(count))
-        tag = self.cfg.get("tag")
-        self.name = f"{self.cfg.get('architecture') or type(model).__name__}{f'.{tag}' if tag else ''}"
+        self.classes, self.name = class_names(model), model_name(model)
 
     @overload
     def __call__(self, pictures: Picture) -> ActionResult: ...

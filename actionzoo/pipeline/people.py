@@ -14,6 +14,7 @@ from ..data.transforms import denormalize
 from ..draw import to_image
 from ..layers import decode_heatmaps
 from .image import Picture, open_picture
+from .names import class_names, model_name
 from .result import ActionResult, Box, Person
 
 Boxes: TypeAlias = Tensor | Sequence[Sequence[float]]
@@ -47,13 +48,9 @@ class PeoplePipeline:
         recipe = self.cfg.get("recipe")
         # whether a person may do several things at once is said by the loss that the model was trained with
         self.multi_label = isinstance(recipe, Mapping) and recipe.get("action_loss") == "bce"
-        count = getattr(model, "num_classes", None)
-        if count == 0:
-            raise ValueError(f"{type(model).__name__} has no classifier; create it with num_classes=…")
-        names = tuple(self.cfg.get("classes") or ())
-        self.classes = names if len(names) == (count or 0) else tuple(f"class_{i}" for i in range(count or 0))
-        tag = self.cfg.get("tag")
-        self.name = f"{self.cfg.get('architecture') or type(model).__name__}{f'.{tag}' if tag else ''}"
+        # pose nets say nothing of actions
+        self.classes = class_names(model) if getattr(model, "num_classes", None) is not None else ()
+        self.name = model_name(model)
 
     @overload
     def __call__(self, pictures: Picture, boxes: Boxes | None = None) -> ActionResult: ...

@@ -11,6 +11,7 @@ from torchvision.transforms import functional as TF
 
 from ..models import ConViTHARPerson, associate_boxes, fuse_scores
 from .image import ActionPipeline, Picture, open_picture
+from .names import model_name
 from .people import Boxes
 from .result import ActionResult, Person
 
@@ -21,7 +22,7 @@ PERSON = 1
 
 
 class DetectionPipeline:
-    """A person detector behind one call."""
+    """A detector of people, and of their joints if it finds any, behind one call."""
 
     def __init__(
         self, detector: nn.Module | Detector, device: str | torch.device | None = None, threshold: float = 0.5
@@ -41,13 +42,11 @@ class DetectionPipeline:
             raise ValueError(f"threshold is a score in [0, 1], got {threshold}")
         self.detector, self.threshold = detector, threshold
         self.device = torch.device(device or "cpu")
-        self.name = type(detector).__name__
+        self.name = model_name(detector)
         if isinstance(detector, nn.Module):
             parameter = next(detector.parameters(), None)
             self.device = torch.device(device) if device is not None else getattr(parameter, "device", self.device)
             detector.to(self.device).eval()
-            cfg = getattr(detector, "pretrained_cfg", {})
-            self.name = ".".join(filter(None, (cfg.get("architecture", self.name), cfg.get("tag"))))
 
     @overload
     def __call__(self, pictures: Picture) -> ActionResult: ...
@@ -60,7 +59,8 @@ class DetectionPipeline:
             pictures: A file, a PIL image, a `(3, H, W)` uint8 tensor, or a list of them.
 
         Returns:
-            One result, or a list of them, whose `people` have `box` and `detection`, the surest first, and no action.
+            One result, or a list of them, whose `people` have `box`, `detection` and, if the detector finds any,
+            `keypoints`, the surest first, and no action.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -73,18 +73,31 @@ class DetectionPipeline:
 
     def _one(self, picture: Picture) -> ActionResult:
         image, source = open_picture(picture)
-        boxes, scores = self.detect(image)
-        people = [Person(_box(box), detection=score) for box, score in zip(boxes, scores.tolist())]
+        found = self._find(image)
+        poses: list[Any] = [None] * len(found["boxes"])
+        if {"keypoints", "keypoints_scores"} <= found.keys():
+            # of a joint the heat map's logit is known; its sigmoid is a score as people have it elsewhere
+            joints = torch.cat([found["keypoints"][..., :2], found["keypoints_scores"].sigmoid()[..., None]], -1)
+            poses = [[tuple(joint) for joint in pose] for pose in joints.tolist()]
+        people = [
+            Person(_box(box), detection=score, keypoints=pose)
+            for box, score, pose in zip(found["boxes"], found["scores"].tolist(), poses)
+        ]
         return ActionResult((), (), self.name, source, people, image=image)
 
-    @torch.inference_mode()
     def detect(self, image: Image.Image) -> tuple[Tensor, Tensor]:
         """People in an RGB picture: `(n, 4)` boxes in its pixels and `(n,)` scores, the surest first."""
+        found = self._find(image)
+        return found["boxes"], found["scores"]
+
+    @torch.inference_mode()
+    def _find(self, image: Image.Image) -> dict[str, Tensor]:
+        """Boxes, scores and, if there are any, keypoints of the people in an RGB picture, the surest first."""
         found = self.detector([TF.to_tensor(image).to(self.device)])[0]
-        scores, labels = found["scores"].cpu(), found["labels"].cpu()
-        keep = (labels == PERSON) & (scores >= self.threshold)
-        order = scores[keep].argsort(descending=True)
-        return found["boxes"].cpu()[keep][order], scores[keep][order]
+        keep = (found["labels"] == PERSON) & (found["scores"] >= self.threshold)
+        order = keep.nonzero()[:, 0][found["scores"][keep].argsort(descending=True)]
+        wanted = ("boxes", "scores", "keypoints", "keypoints_scores")
+        return {name: found[name][order].cpu() for name in wanted if name in found}
 
 
 class PersonActionPipeline:

@@ -14,8 +14,6 @@ from .. import draw
 
 Box: TypeAlias = tuple[float, float, float, float]
 
-SKELETONS = {16: draw.MPII_SKELETON, 17: draw.COCO_SKELETON}
-"""Joint orders by their number."""
 SEEN = 0.15
 """Score from which a joint is drawn and counted."""
 
@@ -40,7 +38,7 @@ class Person:
 
     def top(self, classes: Sequence[str], k: int = 5) -> list[tuple[str, float]]:
         """The `k` likeliest of `classes` (the result's) and their probabilities, likeliest first."""
-        return _top(classes, self.scores or (), k)
+        return best_of(classes, self.scores or (), k)
 
     @property
     def joints_seen(self) -> int:
@@ -49,14 +47,14 @@ class Person:
 
     def to_dict(self, classes: Sequence[str] = (), k: int = 5) -> dict[str, Any]:
         """Plain numbers and strings, for JSON: boxes and points to a hundredth of a pixel."""
-        points = None if self.keypoints is None else [[*_round((x, y)), round(s, 4)] for x, y, s in self.keypoints]
+        points = None if self.keypoints is None else [[*round_all((x, y)), round(s, 4)] for x, y, s in self.keypoints]
         return {
-            "box": None if self.box is None else _round(self.box),
+            "box": None if self.box is None else round_all(self.box),
             "label": self.label,
             "score": None if self.score is None else round(self.score, 6),
-            "top": _named(self.top(classes, k)),
+            "top": named_scores(self.top(classes, k)),
             "keypoints": points,
-            "parts": None if self.parts is None else {name: _round(box) for name, box in self.parts.items()},
+            "parts": None if self.parts is None else {name: round_all(box) for name, box in self.parts.items()},
             "track_id": self.track_id,
             "detection": None if self.detection is None else round(self.detection, 4),
         }
@@ -118,7 +116,7 @@ class ActionResult:
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The `k` likeliest classes and their probabilities, likeliest first."""
-        return _top(self.classes, self.scores, k)
+        return best_of(self.classes, self.scores, k)
 
     def to_dict(self, k: int = 5) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
@@ -127,10 +125,10 @@ class ActionResult:
             "model": self.model,
             "label": self.label if self.scores else None,
             "score": round(self.score, 6) if self.scores else None,
-            "top": _named(self.top(k)),
+            "top": named_scores(self.top(k)),
             "people": [person.to_dict(self.classes, k) for person in self.people],
             "image_only": self.image_only,
-            "focus": [_round(box) for box in self.focus],
+            "focus": [round_all(box) for box in self.focus],
             "size": list(self.image.size) if self.image is not None else None,
         }
 
@@ -180,9 +178,7 @@ class ActionResult:
             picture = draw.boxes(picture, [p.box for _, p in boxed], labels if shown else None)  # type: ignore[misc]
         for person in self.people:
             if person.keypoints:
-                count = len(person.keypoints)
-                unconnected = draw.Skeleton(tuple(f"joint_{i}" for i in range(count)), ())
-                skeleton = SKELETONS.get(count, unconnected)
+                skeleton = draw.skeleton_of(len(person.keypoints))
                 picture = draw.keypoints(picture, torch.tensor([person.keypoints]), skeleton, threshold=SEEN)
         return picture
 
@@ -226,14 +222,17 @@ def _tag(number: int, person: Person) -> str:
     return str(number) if person.detection is None else f"{number} person {person.detection:.0%}"
 
 
-def _top(classes: Sequence[str], scores: Sequence[float], k: int) -> list[tuple[str, float]]:
+def best_of(classes: Sequence[str], scores: Sequence[float], k: int) -> list[tuple[str, float]]:
+    """The `k` likeliest classes and their scores, likeliest first."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     return [(classes[i], scores[i]) for i in order[:k]]
 
 
-def _named(top: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
+def named_scores(top: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
+    """Classes and scores, for JSON."""
     return [{"label": name, "score": round(score, 6)} for name, score in top]
 
 
-def _round(values: Iterable[float]) -> list[float]:
+def round_all(values: Iterable[float]) -> list[float]:
+    """Pixels to a hundredth, for JSON."""
     return [round(v, 2) for v in values]

@@ -4,11 +4,21 @@ from .convit import fit_in_stages as fit_in_stages
 from .detection import DetectionTask as DetectionTask
 from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
+from .evaluate_instances import InstanceEvaluation as InstanceEvaluation
+from .evaluate_instances import evaluate_instances as evaluate_instances
+from .evaluate_instances import video_scores as video_scores
 from .evaluate_people import PeopleEvaluation as PeopleEvaluation
 from .evaluate_people import evaluate_people as evaluate_people
 from .fit import fit as fit
 from .fusion import fit_fusion_weights as fit_fusion_weights
 from .human_branch import HumanBranchTask as HumanBranchTask
+from .instance_features import ClipFeatures as ClipFeatures
+from .instance_features import InstanceFeatures as InstanceFeatures
+from .instance_features import cache_instances as cache_instances
+from .instances import InstanceActionTask as InstanceActionTask
+from .instances import instance_figures_task as instance_figures_task
+from .instances import instance_loss as instance_loss
+from .instances import instance_videos_task as instance_videos_task
 from .keypoint_detection import KeypointDetectionTask as KeypointDetectionTask
 from .keypoint_detection import keypoint_figures_task as keypoint_figures_task
 from .people import PeopleSplit as PeopleSplit
@@ -27,10 +37,14 @@ from .tasks import Task as Task
 from .tasks import score_task as score_task
 
 __all__ = [
+    "ClipFeatures",
     "DetectionTask",
     "Evaluation",
     "HumanBranchTask",
     "ImageTask",
+    "InstanceActionTask",
+    "InstanceEvaluation",
+    "InstanceFeatures",
     "KeypointDetectionTask",
     "PeopleEvaluation",
     "PeopleSplit",
@@ -40,16 +54,22 @@ __all__ = [
     "StepTools",
     "Task",
     "annotated_task",
+    "cache_instances",
     "evaluate",
+    "evaluate_instances",
     "evaluate_people",
     "figures_task",
     "fit",
     "fit_fusion_weights",
     "fit_in_stages",
     "freeze",
+    "instance_figures_task",
+    "instance_loss",
+    "instance_videos_task",
     "keypoint_figures_task",
     "progressive_step",
     "recipes",
     "score_task",
     "unfreeze",
+    "video_scores",
 ]

@@ -141,8 +141,9 @@ class _Run:
             worker_init_fn=partial(_seed_worker, self.accelerator.process_index),
         )
         self.identity = self._identify(model, amp)
-        # the same values, and convolutions are faster in this layout on every device
-        model = model.to(memory_format=torch.channels_last)
+        if not any(parameter.ndim == 5 for parameter in model.parameters()):
+            # the same values, and convolutions of images are faster in this layout on every device
+            model = model.to(memory_format=torch.channels_last)
         optimizer = _optimizer(model, recipe)
         self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
         self.steps = len(self.loader)
@@ -287,12 +288,14 @@ class _Run:
 
 
 def learning_rate_factor(recipe: Recipe, epoch: float) -> float:
-    """What the learning rate is multiplied by, `epoch` epochs into a run: warm-up, then a cosine or steps."""
+    """What the learning rate is multiplied by, `epoch` epochs into a run: warm-up, then cosine, steps or nothing."""
     progress, warmup = epoch / recipe.epochs, min(recipe.warmup_epochs / recipe.epochs, 0.5)
     if progress < warmup:
         return max(progress / warmup, 1e-3)
     if recipe.milestones:
         return 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones)
+    if recipe.schedule == "constant":
+        return 1.0
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 

@@ -77,7 +77,7 @@ class KeypointDetectionTask(BaseTask):
     def prepare(self, model: nn.Module) -> None:
         """Freeze the trunk, BatchNorm statistics included."""
         backbone: Any = cast(Any, model).backbone
-        freeze(getattr(backbone, "trunk", None) or backbone.body)
+        freeze(backbone.trunk if hasattr(backbone, "trunk") else backbone.body)
 
     def rename(self, classes: Sequence[str]) -> None:
         """Do nothing: people have one class."""
@@ -136,8 +136,8 @@ class KeypointDetectionTask(BaseTask):
             model.train(was_training)
         # a picture without people belongs to neither kind
         kinds = {
-            "posed_": [r for r in rows if bool(r[2].any())],
-            "boxed_": [r for r in rows if len(r[1]) and not r[2].any()],
+            "posed_": [r for r in rows if bool((r[2][..., 2] > 0).any())],
+            "boxed_": [r for r in rows if len(r[1]) and not (r[2][..., 2] > 0).any()],
         }
         metrics: dict[str, Any] = {"images": len(rows), "people": sum(len(box) for _, box, _ in rows)}
         for prefix, some in {"": rows, **kinds}.items():
@@ -174,18 +174,20 @@ def keypoint_figures_task(
         length: Figures of each task for training; a tenth of it, at least 50, for testing.
         size: Side of the figures' pictures in pixels.
         seed: Seed of the figures.
-        val: Also give a `val` split, scored after every epoch.
+        val: Also give a `val` split, scored after every epoch, where the photographs have none.
 
     Raises:
-        ValueError: If a task is unknown or named twice.
+        ValueError: If a task is unknown or named twice, or the photographs have no boxes.
     """
     tasks = names.split("+")
     if len(set(tasks)) < len(tasks):
         raise ValueError(f"figures:{names} names a task twice")
+    if samples is not None and not samples.boxes:
+        raise ValueError("a detector learns from boxes, and the photographs have none; give samples.with_boxes(…)")
     items, boxes = ({}, {}) if samples is None else (samples.items, samples.boxes)
     splits = {}
     for split in ("train", "val", "test"):
-        if split == "val" and not val:
+        if split == "val" and not val and split not in items:
             continue
         count = length if split == "train" else max(length // 10, 50)
         posed = [FigureFrames(ActingFigures(task, split, count, size, seed), split == "train") for task in tasks]

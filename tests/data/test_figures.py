@@ -83,11 +83,12 @@ class TestItems:
         pixels, target = figures(task)[1]
         assert (pixels.shape, pixels.dtype) == ((3, 32, 32), torch.uint8)
         assert pixels.is_contiguous()
-        assert set(target) == {*SHAPES, "part_states", "labels", "label"}
+        assert set(target) == {*SHAPES, "part_states", "labels", "label", "focus"}
         for name, shape in SHAPES.items():
             assert (target[name].shape, target[name].dtype) == ((1, *shape), torch.float32)
         assert (target["part_states"].shape, target["part_states"].dtype) == ((1, 10), torch.int64)
         assert target["labels"].tolist() == [target["label"]] == [1]
+        assert target["focus"] == 0
 
     @pytest.mark.parametrize("task", CLIPS)
     def test_clip(self, task):
@@ -96,13 +97,22 @@ class TestItems:
             pixels, target = data[i]
             people = len(target["labels"])
             assert (pixels.shape, pixels.dtype) == ((3, 5, 32, 32), torch.uint8)
-            assert set(target) == {*SHAPES, "part_states", "labels", "label", "track_ids"}
+            assert set(target) == {*SHAPES, "part_states", "labels", "label", "focus", "track_ids"}
             for name, shape in SHAPES.items():
                 assert (target[name].shape, target[name].dtype) == ((people, 5, *shape), torch.float32)
             assert (target["part_states"].shape, target["part_states"].dtype) == ((people, 5, 10), torch.int64)
             assert target["track_ids"].tolist() == list(range(people))
             assert target["label"] == i
-            assert i in target["labels"]
+            assert target["labels"][target["focus"]] == i
+            assert task == "crowd" or target["focus"] == 0
+
+    def test_in_a_crowd_the_one_who_does_the_label_may_be_anybody(self):
+        data = figures("crowd", length=10**6, frames=1)
+        items = [data[i][1] for i in range(60)]
+        assert {target["focus"] for target in items} == {0, 1, 2, 3}
+        for target in items:
+            assert target["labels"].tolist().count(target["label"]) == 1
+            assert target["labels"][target["focus"]] == target["label"]
 
     def test_a_clip_may_be_one_frame(self):
         for task in CLIPS:

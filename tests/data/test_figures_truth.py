@@ -116,6 +116,16 @@ class TestTruthAgainstPixels:
         np.testing.assert_array_equal(free.boxes, behind.boxes)
         np.testing.assert_array_equal(free.points, behind.points)
 
+    def test_a_table_moves_with_everything_else(self, studio, monkeypatch):
+        corners = np.array([(0.3, 0.7), (0.8, 0.7), (0.8, 1.1), (0.3, 1.1)]) * 128
+        monkeypatch.setattr(drawing, "_table", lambda rng, size: drawing.Stroke(9.0, corners, (1, 2, 3), 0, True))
+        still, pixels = studio(actor(arms_out()), table=True)
+        panned, moved = studio(actor(arms_out()), table=True, pan=np.array([[10, -6]]) / 128)
+        np.testing.assert_array_equal(moved[:-6, 10:], pixels[6:, :-10])
+        assert ((pixels == (1, 2, 3)).all(-1)).sum() > 1000
+        assert flags(panned) == flags(still)
+        assert flags(still)["left_knee"] == 1
+
     def test_who_stands_in_front_hides_who_stands_behind(self, studio):
         drawn, _ = studio(actor(arms_out()), actor(arms_out()))
         assert set(flags(drawn, 0).values()) == {1}

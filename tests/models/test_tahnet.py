@@ -4,34 +4,10 @@ import torch
 import actionzoo
 from actionzoo.layers import TAHNet
 from actionzoo.models import TAHNET_TABLE7, TAHNET_VARIANTS, TAHNetClassifier
-from actionzoo.profile import count_macs
 
-PRINTED = {
-    "dim1024": (56.4, 100.8, 145.1, 189.5),
-    "dim512": (14.2, 25.3, 36.4, 47.5),
-    "dim512_temporal": (8.0, 13.5, 19.1, 24.6),
-    "dim512_temporal_28": (5.3, 8.1, 10.8, 13.6),
-}
-"""Table 7's GFLOPs, which are GMACs, of three to six convolutions."""
-CELLS = {"dim1024": (4, 7, 7), "dim512": (4, 7, 7), "dim512_temporal": (2, 7, 7), "dim512_temporal_28": (1, 7, 7)}
-"""Table 7's sizes after the arrow."""
-TABLES_1_AND_2 = {
-    "v1": (145.1, 290.3),
-    "v2": (100.8, 201.5),
-    "v2_nocb": (105.4, 210.9),
-    "v3": (25.3, 50.6),
-    "v4": (5.3, 10.6),
-}
-"""GFLOPs of 8 and of 16 frames."""
-PARAMETERS = {
-    "v1": (118_466_364, 118_415_114),
-    "v2": (90_152_764, 90_101_514),
-    "v2_nocb": (93_131_836, 93_080_586),
-    "v3": (22_915_516, 22_864_266),
-    "v4": (16_435_772, 16_410_122),
-}
-"""Of 60 and of 10 classes."""
 NAMES = [f"tahnet_{variant}" for variant in TAHNET_VARIANTS]
+BLOCKS = ("dim1024", "dim512", "dim512_temporal", "dim512_temporal_28")
+"""Table 7's; tests/test_paper_numbers_tahnet.py has its numbers."""
 variants = pytest.mark.parametrize("variant", TAHNET_VARIANTS)
 
 
@@ -47,49 +23,17 @@ def features(name, people=2, frames=8):
     return torch.randn(people, 3, frames, side // 2, side // 2)
 
 
-@pytest.mark.parametrize("depth", [3, 4, 5, 6])
-@pytest.mark.parametrize("block", PRINTED)
-def test_rows_of_table_7(block, depth):
-    settings = TAHNET_TABLE7[f"{block}_conv{depth}"]
-    assert settings["depth"] == depth
-    with torch.device("meta"):
-        net = TAHNet(**settings).eval()
-        x = torch.empty(1, *net.pretrained_cfg["input_size"])
-        assert abs(count_macs(net, x) / 1e9 - PRINTED[block][depth - 3]) <= 0.06
-        assert net.forward_features(x).shape == (1, settings["width"], *CELLS[block])
-
-
 def test_table_7_is_whole():
-    assert list(TAHNET_TABLE7) == [f"{block}_conv{depth}" for block in PRINTED for depth in (3, 4, 5, 6)]
+    assert list(TAHNET_TABLE7) == [f"{block}_conv{depth}" for block in BLOCKS for depth in (3, 4, 5, 6)]
 
 
-@pytest.mark.parametrize("frames", [8, 16])
 @variants
-def test_work_and_sizes_of_tables_1_and_2(variant, frames):
+def test_one_frame(variant):
     settings = TAHNET_VARIANTS[variant]
     with torch.device("meta"):
         net = TAHNet(**settings).eval()
         side = net.pretrained_cfg["input_size"][-1]
-        x = torch.empty(1, 256, frames, side, side)
-        assert abs(count_macs(net, x) / 1e9 - TABLES_1_AND_2[variant][frames == 16]) <= 0.06
-        left = frames // (8 if variant == "v4" else 2)
-        assert net.forward_features(x).shape == (1, settings["width"], left, 7, 7)
-        assert net.forward_features(x[:, :, :1]).shape == (1, settings["width"], 1, 7, 7)
-
-
-@variants
-def test_parameters(variant):
-    with torch.device("meta"):
-        nets = [actionzoo.create(f"tahnet_{variant}", num_classes=classes) for classes in (60, 10)]
-    assert tuple(sum(p.numel() for p in net.parameters()) for net in nets) == PARAMETERS[variant]
-
-
-def test_parameters_of_v1_by_hand():
-    """One weight per pair of channels and cell of the kernel, two for each channel's norm, biases of the last two."""
-    bottleneck = 256 * 1024 + 1024 * 256 + 256 * 128 + 2 * (1024 + 256 + 128)
-    convolutions = 27 * (128 * 1024 + 4 * 1024 * 1024) + 5 * 2 * 1024
-    linear = 1024 * 1024 + 1024 + 1024 * 60 + 60
-    assert bottleneck + convolutions + linear == PARAMETERS["v1"][0]
+        assert net.forward_features(torch.empty(1, 256, 1, side, side)).shape == (1, settings["width"], 1, 7, 7)
 
 
 def test_registered_names():

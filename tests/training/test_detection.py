@@ -210,5 +210,5 @@ class TestTask:
 
     def test_fields_without_meaning(self):
         used = {"hflip", "color_jitter", "epochs", "batch_size", "optimizer", "lr", "weight_decay", "momentum"}
-        used |= {"backbone_lr_scale", "warmup_epochs", "milestones", "clip_grad", "source"}
+        used |= {"backbone_lr_scale", "warmup_epochs", "milestones", "schedule", "clip_grad", "source"}
         assert set(Recipe.__dataclass_fields__) - DetectionTask.unused_fields == used

@@ -50,6 +50,41 @@ def test_without_steps_the_rate_falls_as_half_a_cosine():
     assert factors == pytest.approx([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
 
 
+def test_the_instance_guided_papers_printed_hyper_parameters():
+    ntu, nucla = recipes["tahnet_ntu"], recipes["tahnet_nucla"]
+    for paper in (ntu, nucla):
+        assert (paper.optimizer, paper.lr, paper.momentum, paper.batch_size) == ("sgd", 0.001, 0.9, 4)
+        # random temporal clips are all the augmentation that it names
+        assert (paper.hflip, paper.label_smoothing, paper.warmup_epochs, paper.clip_grad) == (0, 0, 0, None)
+    steps = 40_320 // 4
+    for printed, epochs in zip((120_000, 80_000, 100_000), (ntu.epochs, *ntu.milestones)):
+        assert epochs * steps == pytest.approx(printed, rel=0.01)
+    assert nucla.epochs * (983 // 4) == pytest.approx(10_000, rel=0.01)
+    assert {learning_rate_factor(nucla, epoch) for epoch in (0, 1, 20, 40.9)} == {1.0}
+    assert ntu.lasting(120_000, 40_320, (80_000, 100_000)) == ntu
+    assert nucla.lasting(10_000, 983) == nucla
+
+
+def test_a_constant_rate_comes_after_a_warm_up_and_drops_at_milestones():
+    recipe = recipes["scratch"].override(epochs=8, warmup_epochs=2, schedule="constant")
+    assert [learning_rate_factor(recipe, epoch) for epoch in (0, 1, 2, 7.9)] == pytest.approx([1e-3, 0.5, 1, 1])
+    dropped = recipe.override(milestones=(4,))
+    assert [learning_rate_factor(dropped, epoch) for epoch in (1, 3.9, 4, 7.9)] == pytest.approx([0.5, 1, 0.1, 0.1])
+
+
+def test_iterations_become_epochs():
+    recipe = recipes["tahnet_ntu"].lasting(100, 43, (51, 79))
+    # ten full batches of four an epoch
+    assert (recipe.epochs, recipe.milestones) == (10, (5, 8))
+    assert recipe.lasting(94, 43).milestones == ()
+    for iterations, samples, drops in ((0, 43, ()), (100, 3, ())):
+        with pytest.raises(ValueError, match="at least one iteration and one batch of 4"):
+            recipe.lasting(iterations, samples, drops)
+    for iterations, drops in ((100, (80, 50)), (100, (50, 52)), (100, (98,)), (100, (2,)), (3, ())):
+        with pytest.raises(ValueError, match="different whole epochs of the run"):
+            recipe.lasting(iterations, 43, drops)
+
+
 def test_override_changes_a_copy():
     recipe = recipes["scratch"]
     changed = recipe.override(epochs=3, clip_grad=None, auto_augment=None)
@@ -69,6 +104,7 @@ def test_override_changes_a_copy():
         ("erase", 1.5, r"probability in \[0, 1\]"),
         ("optimizer", None, "takes str"),
         ("optimizer", "lion", "one of sgd, adam, adamw, got 'lion'"),
+        ("schedule", "steps", "one of cosine, constant, got 'steps'"),
         ("milestones", [3], "takes tuple"),
         ("milestones", (3, 4.5), "whole epochs"),
         ("milestones", (0, 4), "from 1 up"),

@@ -39,7 +39,7 @@ def draw_scene(scene: Scene, size: int, rng: np.random.Generator) -> Drawn:
                 body += prop_strokes(prop.kind, prop.side, *args, height[p, t], look)
             strokes += sorted(body, key=lambda stroke: stroke.depth)
         if table is not None:
-            strokes.append(table)
+            strokes.append(table._replace(outline=table.outline + scene.pan[t] * size))
         shift = (scene.pan[t] + (margin - 1) / 2) * size * 2
         left, top = -shift + (margin - 1) * size * 2 if margin > 1 else (0, 0)
         canvas = background.crop((int(left), int(top), int(left) + 2 * size, int(top) + 2 * size))

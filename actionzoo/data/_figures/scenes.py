@@ -170,13 +170,18 @@ def _crowd_act(name: str, rng: np.random.Generator, frames: int) -> Performance:
 
 
 def _crowd(label: int, rng: np.random.Generator, frames: int) -> Scene:
-    """Two to four people doing different things, the farthest first; whoever walks crosses the ways of others."""
+    """Two to four people doing different things, the farthest first; whoever walks passes somebody."""
     count = int(rng.integers(2, 5))
     others = [k for k in rng.permutation(len(CROWD)) if k != label]
     walkers = [k for k in others if CROWD[k].startswith("walking")]
     if not CROWD[label].startswith("walking"):  # somebody always walks
         others = [walkers[0], *(k for k in others if k != walkers[0])]
     labels, places = [label, *others[: count - 1]], rng.permutation(count)
+    walking = [i for i, k in enumerate(labels) if CROWD[k].startswith("walking")]
+    if len(walking) == 1 and count == 3 and places[walking[0]] == 1:
+        # a single walker leaves the middle to one of the two who stay: they might stand beyond both ends of its way
+        alone = walking[0]
+        places[alone], places[alone - 1] = places[alone - 1], 1
     height, actors = rng.uniform(0.42, 0.55), []
     for k, place in zip(labels, places):
         name, x = CROWD[k], np.full(frames, (place + 0.5) / count + rng.uniform(-0.04, 0.04))
@@ -192,6 +197,25 @@ def _crowd(label: int, rng: np.random.Generator, frames: int) -> Scene:
     return _camera(rng, sorted(actors, key=lambda actor: actor.ground[0]), frames, table=0.0)
 
 
+_CHANGE, _EDGE = 0.08, 0.11
+"""How much of a clip a change of pose takes, and how much lies at least before the first and after the last."""
+
+
+def _changes(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """When one to three changes begin, as fractions of a clip of `frames` sampled at both ends and between.
+
+    From 4 frames on two or more of them lie before the first change, after the last and between; where there is not
+    room for three changes there are fewer, but never none.
+    """
+    step = 1 / max(frames - 1, 1)
+    # two steps hold two frames wherever they begin, and so does the first and the last step
+    rest, edge = 2 * step, min(max(step, _EDGE), (1 - _CHANGE) / 2)
+    room = 1 - 2 * edge + rest
+    count = int(rng.integers(1, 1 + max(1, min(3, int(room / (_CHANGE + rest))))))
+    slack = max(0.0, room - count * (_CHANGE + rest))
+    return edge + np.sort(rng.uniform(0, slack, count)) + np.arange(count) * (_CHANGE + rest)
+
+
 def _parts(label: int, rng: np.random.Generator, frames: int) -> Scene:
     """To and fro between two poses, resting in each: the parts' states hold for segments of the clip."""
     seed = int(rng.integers(2**31))
@@ -200,9 +224,9 @@ def _parts(label: int, rng: np.random.Generator, frames: int) -> Scene:
         act(np.random.default_rng(seed), frames) for act in tuple(ALTERNATIONS.values())[label]
     )
     second.yaw[:] = first.yaw
-    # an even number of changes so far: the first pose, odd: the second; each change takes 8 % of the clip
-    changes = np.sort(rng.uniform(0.15, 0.85, int(rng.integers(1, 4))))
-    passed = _smooth(np.clip((np.linspace(0, 1, frames)[:, None] - changes) / 0.08 + 0.5, 0, 1)).sum(1)
+    # an even number of changes so far: the first pose, odd: the second
+    time = np.linspace(0, 1, frames)[:, None]
+    passed = _smooth(np.clip((time - _changes(rng, frames)) / _CHANGE, 0, 1)).sum(1)
     weight = np.abs((passed + rng.integers(2) + 1) % 2 - 1)
     x = np.full(frames, rng.uniform(0.42, 0.58))
     act = (blend(first, second, weight), props)

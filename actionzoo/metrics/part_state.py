@@ -1,0 +1,155 @@
+"""Scores of part-level action parsing: what every body part of every person does, and what the video shows.
+
+Both scores are those of the Kinetics-TPS challenge, which "Part-level Action Parsing via a Pose-guided Coarse-to-Fine
+Framework" reports (section III-A): the part state correctness of a video, and the area under the curve of the videos
+recognised over the correctness that is asked for, which the challenge calls ROC score.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ._assignment import assign
+from ._part_annotations import check_names, check_parts, check_videos, entry, proposals
+
+_PERSON_IOU, _PART_IOU = 0.5, 0.3
+_STEPS = 10_000
+_THRESHOLDS = np.arange(1, _STEPS) / _STEPS
+
+
+def part_state_correctness(ground_truth: Mapping[str, Any], prediction: Mapping[str, Any]) -> dict[str, float]:
+    """Part state correctness (PSC) of every video, by the rules of the public Kinetics-TPS evaluation.
+
+    In every frame people are matched one to one with the greatest total intersection over union (IoU), and found if
+    theirs is above 0.5. A part of a person who is found scores 1/N if one of the N boxes proposed for it has the
+    true state and an IoU of at least 0.3, else 0. The parts of a frame are averaged, then the frames of the video. A
+    frame without true people is left out, and one without true parts as well if there is a prediction for it; a frame
+    that the prediction leaves out scores 0. A video without any frame to score gets 1. Predictions for frames between
+    those of the ground truth are not looked at.
+
+    Both arguments have `"parts"`, `{video: {frame: {"humans": [{"box": ..., "parts": {name: {"box": ..., "verb":
+    ...}}}]}}}`: names of frames as `"img_00001.json"`; boxes as xyxy in pixels, whose last pixel counts in (a width
+    is `x2 - x1 + 1`); parts by name (`"head"`, `"left_arm"`, ...). A true part has one box and one state; a predicted
+    one a list of each, one per proposal, or a single one of each without lists. Other entries are ignored.
+
+    Args:
+        ground_truth: What is there.
+        prediction: What was predicted for the same videos: at most 10 people per frame, 5 proposals per part.
+
+    Returns:
+        PSC in [0, 1] by video, in the order of the ground truth.
+
+    Raises:
+        ValueError: If an entry is missing or too much, a box is not four finite numbers or is predicted inside out,
+            a video is on one side only, or a predicted frame or part goes by a name unlike those of the ground truth.
+    """
+    truth, found = entry(ground_truth, "parts", "ground truth"), entry(prediction, "parts", "prediction")
+    check_videos(found, truth, "prediction['parts']", "ground_truth['parts']")
+    check_parts(truth, "ground truth", proposed=False)
+    check_parts(found, "prediction", proposed=True)
+    check_names(truth, found)
+    return {video: _video_correctness(frames, found[video]) for video, frames in truth.items()}
+
+
+def part_state_roc(ground_truth: Mapping[str, Any], prediction: Mapping[str, Any]) -> float:
+    """ROC score of the Kinetics-TPS challenge: recognition of videos, weighed by their part state correctness.
+
+    A video counts at a threshold if its action is right and its correctness reaches the threshold; the score is the
+    sum over the thresholds 1e-4, 2e-4 ... 0.9999 of the share of videos that count, times 1e-4. So 0.9999 is perfect,
+    and the score is never above the accuracy. Counted in closed form, threshold for threshold.
+
+    Args:
+        ground_truth: `"action"`, `{video: label}`, and `"parts"` as for `part_state_correctness`.
+        prediction: The same of the prediction. Labels are all names or all numbers.
+
+    Returns:
+        Score in [0, 0.9999].
+
+    Raises:
+        ValueError: If there is no video, a video lacks an action or parts, labels are names on one side and numbers
+            on the other, or the parts are wrong as for `part_state_correctness`.
+    """
+    truth, found = entry(ground_truth, "action", "ground truth"), entry(prediction, "action", "prediction")
+    parts = entry(ground_truth, "parts", "ground truth")
+    if not truth:
+        raise ValueError("there is no video in the ground truth, so the score is undefined")
+    check_videos(parts, truth, "ground_truth['parts']", "ground_truth['action']")
+    check_videos(found, truth, "prediction['action']", "ground_truth['action']")
+    for video, label in truth.items():
+        if isinstance(label, str) != isinstance(found[video], str):
+            raise ValueError(
+                f"the action of video {video!r} is {label!r} in the ground truth and {found[video]!r} in the "
+                "prediction; expected names in both, or numbers in both"
+            )
+    correctness = part_state_correctness(ground_truth, prediction)
+    recognised = [correctness[video] for video, label in truth.items() if found[video] == label]
+    reached = np.searchsorted(_THRESHOLDS, recognised, side="right")
+    return float(reached.sum() / (_STEPS * len(truth)))
+
+
+def _video_correctness(truth: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+    """PSC of one video."""
+    frames = missed = 0
+    frame_of_person, person_of_part, shares = [], [], []
+    candidates, true_boxes, proposed_boxes = [], [], []
+    for name, content in truth.items():
+        people = content["humans"]
+        if people and name not in found:
+            missed += 1
+        if not people or name not in found:
+            continue
+        predicted = found[name]["humans"]
+        for person, match in zip(people, _match_people(people, predicted)):
+            for part, label in person["parts"].items():
+                if match is not None and part in predicted[match]["parts"]:
+                    boxes, states = proposals(predicted[match]["parts"][part])
+                    (true_box,), (true_state,) = proposals(label)
+                    right = [box for box, state in zip(boxes, states) if state == true_state]
+                    candidates += [len(shares)] * len(right)
+                    true_boxes += [true_box] * len(right)
+                    proposed_boxes += right
+                    shares.append(1 / max(len(boxes), 1))
+                else:
+                    shares.append(0.0)
+                person_of_part.append(len(frame_of_person))
+            frame_of_person.append(frames)
+        frames += 1
+
+    hits = np.array(candidates, dtype=np.intp)
+    hits = hits[_overlaps(_to_array(true_boxes, np.float64), _to_array(proposed_boxes, np.float64)) >= _PART_IOU]
+    scores = np.zeros(len(shares))
+    scores[hits] = np.array(shares)[hits]
+    # summed one by one, person by person and frame by frame: a score may lie on a threshold, where the last bit counts
+    parts = np.array(person_of_part, dtype=np.intp), np.array(frame_of_person, dtype=np.intp)
+    counts = np.bincount(parts[1][parts[0]], minlength=frames)
+    sums = np.bincount(parts[1], np.bincount(parts[0], scores, len(frame_of_person)), frames)
+    averages = (sums[counts > 0] / counts[counts > 0]).tolist()
+    return sum(averages) / (len(averages) + missed) if averages or missed else 1.0
+
+
+def _match_people(truth: list[Any], found: list[Any]) -> list[int | None]:
+    """Number of the predicted person who is each of the true ones, None for those who are not found."""
+    if not found:
+        return [None] * len(truth)
+    # single precision and zeros for nobody, as in the public evaluation, so that near ties go the same way
+    true_boxes, boxes = (_to_array([person["box"] for person in people], np.float32) for people in (truth, found))
+    overlaps = _overlaps(true_boxes[:, None], boxes[None])
+    square, size = overlaps, max(overlaps.shape)
+    if len(truth) != len(found):
+        square = np.zeros((size, size))
+        square[: len(truth), : len(found)] = overlaps
+    columns = assign(1 - square)
+    return [column if square[row, column] > _PERSON_IOU else None for row, column in enumerate(columns[: len(truth)])]
+
+
+def _to_array(boxes: list[Any], dtype: type) -> np.ndarray:
+    return np.array(boxes, dtype=dtype).reshape(-1, 4)
+
+
+def _overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (..., 4) whose last pixel counts in; -1 where they are apart."""
+    inner = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2]) + 1
+    shared, areas = inner.prod(-1), [(box[..., 2:] - box[..., :2] + 1).prod(-1) for box in (first, second)]
+    apart = (inner <= 0).any(-1)
+    return np.divide(shared, areas[0] + areas[1] - shared, out=np.full_like(shared, -1), where=~apart)

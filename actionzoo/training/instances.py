@@ -1,0 +1,285 @@
+"""Train the temporal action head of the instance-guided framework, everything before it frozen (section 4.2)."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from .._checkpoint import atomic_path
+from ..data.figures import ActingFigures
+from ..data.folders import SPLITS, ActionSamples
+from ..data.labelled_clips import ClipSource, FigureClips, FileClips
+from ..models import InstanceActionNet
+from .evaluate import write_report
+from .evaluate_instances import VIDEO_RULES, InstanceBatch, InstanceEvaluation, collate_instances, evaluate_instances
+from .instance_features import ClipFeatures, InstanceFeatures, cache_instances
+from .recipes import Recipe, all_but
+from .stages import freeze
+from .tasks import BaseTask, StepTools
+
+__all__ = ["InstanceActionTask", "instance_figures_task", "instance_loss", "instance_videos_task"]
+
+
+def instance_loss(logits: Tensor, labels: Tensor, reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy over the people of a batch of clips (instance-guided framework, Eqs 15 and 16).
+
+    Args:
+        logits: `(N, K)`.
+        labels: `(N,)` classes; people of -1 do not count.
+        reduction: `"sum"` as Eq. 16 is printed, whose size is that of the crowd; `"mean"` is this library's decision.
+        label_smoothing: As in torch.
+
+    Returns:
+        A scalar; of nobody 0, with a graph.
+
+    Raises:
+        ValueError: If the reduction is unknown.
+    """
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}")
+    known = labels >= 0
+    loss = F.cross_entropy(logits[known].float(), labels[known], label_smoothing=label_smoothing, reduction="sum")
+    return loss / known.sum().clamp(min=1) if reduction == "mean" else loss
+
+
+class InstanceActionTask(BaseTask):
+    """Train the head of an `InstanceActionNet` on clips; the detector runs once, and its features are kept.
+
+    Everybody in a video learns the video's label, or people their own where those are known. It is scored on the clip
+    from the middle, a video by one of its tracks.
+    """
+
+    unused_fields = all_but("hflip", "label_smoothing")
+    collate = staticmethod(collate_instances)
+
+    def __init__(
+        self,
+        splits: Mapping[str, ClipSource],
+        classes: Sequence[str],
+        name: str = "clips",
+        *,
+        cache: str | Path | None = None,
+        views: int = 1,
+        rule: str = "score",
+        reduction: str = "mean",
+        true_boxes: bool = False,
+        whole_frame: bool = False,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        workers: int = 0,
+        progress: bool = True,
+    ) -> None:
+        """Describe the data; the detector runs when the first split is asked for.
+
+        Args:
+            splits: Clips of `train`, and of `val` and `test` where there are.
+            classes: Names of the classes.
+            name: The data in words.
+            cache: Folder of the features, see `cache_instances`; if None a temporary one that goes with the task.
+            views: Clips of every training video, of which each epoch takes one: the one from the middle and others,
+                which are mirrored as `Recipe.hflip` says.
+            rule: How a video is scored by its tracks, see `video_scores`.
+            reduction: See `instance_loss`.
+            true_boxes: See `cache_instances`.
+            whole_frame: See there.
+            seed: Seed of the views.
+            device: Where the detector runs; if None, on the process's own GPU where there is one.
+            workers: Processes that decode clips for the detector.
+            progress: Show a progress bar while it runs.
+
+        Raises:
+            ValueError: If there are no classes, a split, rule or reduction is unknown, or `views` is below 1.
+        """
+        if unknown := sorted(set(splits) - set(SPLITS)):
+            raise ValueError(f"clips are given by the splits {', '.join(SPLITS)}, got {unknown}")
+        if not classes or views < 1:
+            raise ValueError(f"expected classes and at least one view, got {len(classes)} classes and {views} views")
+        if rule not in VIDEO_RULES or reduction not in ("mean", "sum"):
+            raise ValueError(
+                f"rule is one of {', '.join(VIDEO_RULES)} and reduction 'mean' or 'sum', got {rule!r} and {reduction!r}"
+            )
+        self.sources, self.name, self.splits = dict(splits), name, tuple(splits)
+        self.classes = tuple(classes)
+        self.numbers = list(range(len(classes)))
+        self.views, self.rule, self.reduction, self.seed = views, rule, reduction, seed
+        self.how: dict[str, Any] = {"true_boxes": true_boxes, "whole_frame": whole_frame}
+        self.device, self.workers, self.progress = device, workers, progress
+        self.one_label = all(source.one_label for source in splits.values())
+        self.headline = "top1" if self.one_label else "track_top1"
+        if cache is None:
+            cache = tempfile.mkdtemp(prefix="actionzoo-")
+            weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
+        self.cache = Path(cache)
+
+    def configure(self, cfg: dict[str, Any], recipe: Recipe) -> None:
+        """Note the classes; frames are neither cropped nor scaled, which the detector does itself."""
+        self.recipe = recipe
+        cfg["classes"] = list(self.classes)
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse other models than `InstanceActionNet`, or one with another number of classes than the data.
+
+        Raises:
+            ValueError: If it is one.
+        """
+        if not isinstance(model, InstanceActionNet):
+            raise ValueError(
+                f"{type(model).__name__} labels no people of clips; this trains an instance_action_* model"
+            )
+        if model.num_classes != len(self.classes):
+            raise ValueError(
+                f"the model has {model.num_classes} classes, the data {len(self.classes)}; create it with as many"
+            )
+        self.model = model
+
+    def prepare(self, model: nn.Module) -> None:
+        """Freeze the detector, BatchNorm statistics included."""
+        freeze(cast(InstanceActionNet, model).detector)
+
+    def rename(self, classes: Sequence[str]) -> None:
+        """Number the classes as a trained model does.
+
+        Raises:
+            ValueError: If the data has a class that the model does not know.
+        """
+        if absent := sorted(set(self.classes) - set(classes)):
+            raise ValueError(f"the model does not know the classes {absent} of the data; it knows {list(classes)}")
+        self.numbers = [list(classes).index(self.classes[k]) for k in self.numbers]
+        self.classes = tuple(classes)
+
+    def describe(self) -> str:
+        """Counts of classes and clips."""
+        counts = ", ".join(f"{len(source)} {split}" for split, source in self.sources.items())
+        return f"{len(set(self.numbers))} classes, {counts} clips"
+
+    def identity(self) -> str:
+        """The data's name, the names of all clips with their labels, and how the head is trained on them."""
+        keys = [
+            f"{split} {source.key(i)} {source.label(i)}"
+            for split, source in sorted(self.sources.items())
+            for i in range(len(source))
+        ]
+        digest = hashlib.sha256("\n".join(keys).encode()).hexdigest()
+        settings = (self.views, self.seed, self.reduction, *self.how.values())
+        return f"{self.name} {digest} {json.dumps(settings)}"
+
+    def dataset(self, split: str, train: bool) -> Dataset:
+        """Pooled features of a split; the detector makes those that are not there yet.
+
+        Raises:
+            ValueError: If there is no such split, or the cache is of another detector.
+        """
+        if split not in self.sources:
+            raise ValueError(f"the data has no {split} split; it has {', '.join(self.splits) or 'none'}")
+        source = self.sources[split]
+        views = {"views": self.views, "hflip": self.recipe.hflip, "seed": self.seed} if train else {}
+        local = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+        self.model.to(self.device or local)
+        cache_instances(
+            self.model, source, self.cache, **views, **self.how, workers=self.workers, progress=self.progress
+        )
+        return _Numbered(InstanceFeatures(source, self.cache, **views, random_view=train), self.numbers)
+
+    def step(self, tools: StepTools, batch: Sequence[Any]) -> Tensor:
+        """Cross-entropy of everybody in the clips."""
+        features, labels, *_ = batch
+        known = labels >= 0
+        tools.optimizer.zero_grad(set_to_none=True)
+        logits = tools.model(features=features[known])
+        loss = instance_loss(logits, labels[known], self.reduction, self.recipe.label_smoothing)
+        tools.update(loss)
+        return loss.detach()[None]
+
+    def score(
+        self, model: nn.Module, loader: DataLoader[InstanceBatch], device: torch.device | str, progress: bool
+    ) -> InstanceEvaluation:
+        """Accuracy by track and, where everybody in a video does the same, by video."""
+        rule, one_label = self.rule, self.one_label
+        return evaluate_instances(model, loader, rule=rule, one_label=one_label, device=device, progress=progress)
+
+    def report(self, score: Any, output: Path) -> None:
+        """Curves and the confusion matrix of videos or tracks, and the figures as `instances.json`."""
+        output.mkdir(parents=True, exist_ok=True)
+        if score.evaluation is not None:
+            write_report(score.evaluation, self.classes, output)
+        with atomic_path(output / "instances.json") as temporary:
+            temporary.write_text(json.dumps(score.metrics, indent=1) + "\n", encoding="utf-8")
+
+
+class _Numbered(Dataset):
+    """Features whose labels are numbered as the model numbers its classes."""
+
+    def __init__(self, features: InstanceFeatures, numbers: Sequence[int]) -> None:
+        # -1, for people who are not known, is the last
+        self.features, self.numbers = features, torch.tensor([*numbers, -1])
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, i: int) -> ClipFeatures:
+        found = self.features[i]
+        return found._replace(labels=self.numbers[found.labels], label=int(self.numbers[found.label]))
+
+
+def instance_figures_task(
+    task: str,
+    *,
+    frames: int = 8,
+    stride: int = 2,
+    length: int = 1000,
+    size: int = 160,
+    seed: int = 0,
+    val: bool = False,
+    **options: Any,
+) -> InstanceActionTask:
+    """Clips of acting figures as training data.
+
+    Args:
+        task: `"motion"`, `"crowd"` or `"parts"`.
+        frames: Frames T of a clip, those of the model.
+        stride: Step between them, that of the model.
+        length: Clips for training; a tenth of it, at least 50, for testing.
+        size: Side of the pictures in pixels.
+        seed: Seed of the figures.
+        val: Also give a `val` split, scored after every epoch.
+        options: Further arguments of `InstanceActionTask`.
+
+    Raises:
+        ValueError: If the task shows images or is unknown, or a number is out of range.
+    """
+    splits = {
+        split: FigureClips(
+            ActingFigures(
+                task, split, length if split == "train" else max(length // 10, 50), size, seed, frames=frames * stride
+            ),
+            frames,
+            stride,
+        )
+        for split in SPLITS
+        if val or split != "val"
+    }
+    classes = splits["train"].figures.classes
+    return InstanceActionTask(splits, classes, f"figures:{task}", **options)
+
+
+def instance_videos_task(samples: ActionSamples, frames: int, stride: int, **options: Any) -> InstanceActionTask:
+    """Labelled video files as training data, as `read_clips_folder` and `read_clips_table` list them.
+
+    Args:
+        samples: The files.
+        frames: Frames T of a clip, those of the model.
+        stride: Step between them, that of the model.
+        options: Further arguments of `InstanceActionTask`.
+    """
+    splits = {split: FileClips(items, frames, stride) for split, items in samples.items.items()}
+    return InstanceActionTask(splits, samples.classes, "videos", **options)

@@ -1,0 +1,134 @@
+"""Outermost against basic boxes, and a head without temporal convolution, on figures (the paper's Tables 3 and 4).
+
+    python benchmarks/papers/tahnet_figures.py runs/tahnet_figures --detector keypointrcnn_tiny
+
+Half an hour on one core: the detector runs once per kind of box and its features are kept; then three heads are
+trained with each of three seeds. A finished run is not repeated. `--write PAGE.md` puts the table between the page's
+markers `<!-- tahnet_figures:begin -->` and `<!-- tahnet_figures:end -->`; `--json FILE` keeps the figures.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from _instances import train
+from _page import insert
+
+from actionzoo._checkpoint import atomic_path
+from actionzoo.data import ActingFigures
+from actionzoo.data.labelled_clips import FigureClips
+from actionzoo.training import recipes
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "outermost": {"mode": "outermost"},
+    "basic": {"mode": "basic"},
+    "frames alone": {
+        "mode": "outermost",
+        "head": {"bottleneck": (96, 48, 32), "depth": 3, "width": 48, "hidden": 64, "temporal_kernel": 1},
+    },
+}
+TITLES = {
+    "outermost": "outermost boxes",
+    "basic": "basic boxes",
+    "frames alone": "outermost boxes, head without temporal convolution",
+}
+PAIRS = (("lower", "raise"), ("walk_apart", "walk_towards"))
+"""Actions that are each other run backwards, so that order alone tells them apart."""
+
+
+def shares(run: dict[str, Any]) -> dict[str, float]:
+    """Percent right: of all clips, of those in which people walk, and between an action and its reverse."""
+    classes: list[str] = run["classes"]
+    rows = list(zip(run["scores"], run["targets"]))
+
+    def right(names: tuple[str, ...], against: tuple[str, ...]) -> tuple[int, int]:
+        among = [classes.index(name) for name in against]
+        chosen = [(max(among, key=row.__getitem__), k) for row, k in rows if classes[k] in names]
+        return sum(best == k for best, k in chosen), len(chosen)
+
+    every = tuple(classes)
+    hits = [right(pair, pair) for pair in PAIRS]
+    missed = run["empty"]
+    whole = right(every, every)
+    walking = right(PAIRS[1], every)
+    return {
+        # clips in which nobody was found have no scores and count as wrong
+        "all": 100 * whole[0] / (whole[1] + missed),
+        "walking": 100 * walking[0] / walking[1],
+        "order": 100 * sum(hit for hit, _ in hits) / sum(count for _, count in hits),
+    }
+
+
+def table(runs: dict[str, list[dict[str, Any]]]) -> str:
+    """Rows of means over seeds with the seeds' own figures."""
+    lines = [
+        "| features and head | all six classes | people who walk | an action or its reverse |",
+        "|---|---|---|---|",
+    ]
+    for name, rows in runs.items():
+        cells = []
+        for key in ("all", "walking", "order"):
+            values = [row["shares"][key] for row in rows]
+            cells.append(f"{statistics.mean(values):.1f} ({', '.join(f'{v:.1f}' for v in values)})")
+        lines.append(f"| {TITLES[name]} | {' | '.join(cells)} |")
+    lines.append("| chance | 16.7 | | 50.0 |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is not there yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where runs and features are kept")
+    parser.add_argument("--detector", default="keypointrcnn_tiny", help="trained detector")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--length", type=int, default=1500, help="clips for training")
+    parser.add_argument("--test-length", type=int, default=600, help="clips for testing")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--write", type=Path, metavar="PAGE.md")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+
+    lengths = {"train": args.length, "test": args.test_length}
+    figures = {split: ActingFigures("motion", split, count, 160) for split, count in lengths.items()}
+    sources = {split: FigureClips(clips, frames=8, stride=2) for split, clips in figures.items()}
+    recipe = recipes["instances"].override(epochs=args.epochs)
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for seed in args.seeds:
+        for name in args.variants:
+            run = train(
+                args.folder / f"{name.replace(' ', '_')}_{seed}",
+                sources,
+                figures["train"].classes,
+                recipe,
+                detector=args.detector,
+                seed=seed,
+                cache=args.folder / f"features_{VARIANTS[name]['mode']}",
+                model_args=VARIANTS[name],
+            )
+            keys = ("videos", "empty", "tracks", "unmatched", "people", "missed", "top1", "track_top1", "train_seconds")
+            facts = {"seed": seed, **{key: run[key] for key in keys}, "shares": shares(run)}
+            runs.setdefault(name, []).append(facts)
+            print(
+                f"{name} {seed}: " + ", ".join(f"{key} {value:.1f}" for key, value in facts["shares"].items()),
+                flush=True,
+            )
+    text = table(runs)
+    print(text)
+    if args.write:
+        insert(args.write, text, "tahnet_figures")
+    if args.json:
+        facts = {
+            "detector": args.detector,
+            "length": args.length,
+            "test_length": args.test_length,
+            "epochs": args.epochs,
+        }
+        with atomic_path(args.json) as temporary:
+            temporary.write_text(json.dumps({**facts, "runs": runs}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
