@@ -1,6 +1,7 @@
 """Published weights: what each set covers, where it comes from, and reading it with its checksum."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -25,6 +26,12 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SHA256SUMS = "SHA256SUMS"
 
 StateDict = Mapping[str, Tensor]
+
+_RENAMED = (
+    (re.compile(r"(fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$"), r"\1.0.\2"),
+    (re.compile(r"(rpn\.head\.conv)\.(weight|bias)$"), r"\1.0.0.\2"),
+)
+"""Names in torchvision's detection files, and in its layers since version 0.13, which renames them as it loads."""
 
 # Fields of `WeightsInfo` that a file may fill in.
 DESCRIPTIVE = (
@@ -294,6 +301,9 @@ def open_weights(
         raise ValueError(f"{source} holds no tensors of its own; pass the state dict itself")
     pinned = _checked(path, source)
     tensors, metadata, parts = _read_whole(path)
+    if source.source == "torchvision":
+        for old, new in _RENAMED:
+            tensors = {old.sub(new, key): value for key, value in tensors.items()}
     # A backbone file describes the network that it was cut from, not our model.
     return Weights(tensors, source.described_by(metadata) if source.covers == "model" else source, pinned, parts)
 

@@ -103,7 +103,12 @@ def _keypoint_task(args: argparse.Namespace, model: Any, seed: int, val_fraction
 
     given = [value for value in (args.data, args.pose_data) if value]
     figures = [value for value in given if value.startswith(FIGURES)]
-    if len(figures) != 1 or args.pose_test or args.pose_images or args.label_map:
+    options = [
+        f"--{name.replace('_', '-')}" for name in ("pose_test", "pose_images", "label_map") if getattr(args, name)
+    ]
+    if options:
+        raise ValueError(f"a keypointrcnn_* model takes no {options[0]}; leave it out")
+    if len(figures) != 1 or (args.pose_data and args.pose_data not in figures):
         raise ValueError(
             "a keypointrcnn_* model learns joints from figures: give --data figures:TASK[+TASK], or photographs as "
             "--data with their --person-boxes and --pose-data figures:TASK[+TASK] beside them"

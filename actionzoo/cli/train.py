@@ -172,8 +172,8 @@ def _start_from(model: Any, convit: Any, asked: dict[str, Any]) -> None:
     random = [name for name in left if frozen and (f"{name}.".startswith(frozen) or frozen.startswith(f"{name}."))]
     if random:
         raise ValueError(
-            f"{', '.join(random)} of this {type(model).__name__} would be frozen at random values; give a trained "
-            "ConViT as --convit"
+            f"{', '.join(random)} of this {type(model).__name__} would be frozen at random values; "
+            + ("start from --pretrained" if frozen == "backbone.body." else "give a trained ConViT as --convit")
         )
 
 

@@ -14,6 +14,9 @@ MAX_PEOPLE, MAX_PROPOSALS = 10, 5
 
 _DIGITS = str.maketrans("123456789", "000000000")
 _Place = tuple[object, ...]
+# the usual type first: abstract ones are slow to ask, and there is an answer for every part of every frame
+_DICT, _LIST, _TEXTS, _BOX = (dict, Mapping), (list, Sequence), (list, str, Sequence), (list, Sized)
+_KINDS = {_DICT: "a dictionary", _LIST: "a list", _TEXTS: "a name or a list of names", _BOX: "a list of numbers"}
 
 
 def proposals(part: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[str]]:
@@ -24,7 +27,7 @@ def proposals(part: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[str]]:
 
 def entry(holder: Any, key: str, source: str) -> Mapping[str, Any]:
     """A dictionary by video, of those that a prediction or a ground truth consists of."""
-    value = _get(holder, key, Mapping, (source,))
+    value = _get(holder, key, _DICT, (source,))
     if wrong := [video for video in value if not isinstance(video, str)]:
         raise ValueError(f"{source}[{key!r}]: expected the names of videos, got {_short(wrong[0])}")
     return value
@@ -45,13 +48,13 @@ def check_parts(parts: Mapping[str, Any], source: str, *, proposed: bool) -> Non
     for video, frames in parts.items():
         boxes: list[Any] = []
         places: list[_Place] = []
-        if not isinstance(frames, Mapping):
+        if not isinstance(frames, _DICT):
             raise ValueError(f"{_at((source, video))}: expected a dictionary by frame, got {_short(frames)}")
         for frame, content in frames.items():
             place = (source, video, frame)
             if not isinstance(frame, str):
                 raise ValueError(f"{_at(place)}: expected the name of a frame, got {_short(frame)}")
-            people = _get(content, "humans", Sequence, place)
+            people = _get(content, "humans", _LIST, place)
             if proposed and len(people) > MAX_PEOPLE:
                 raise ValueError(f"{_at(place)}: expected at most {MAX_PEOPLE} people, got {len(people)}")
             for number, person in enumerate(people):
@@ -63,18 +66,18 @@ def check_parts(parts: Mapping[str, Any], source: str, *, proposed: bool) -> Non
 
 def _boxes(person: Any, place: _Place, most: int) -> Iterator[tuple[Any, _Place]]:
     """All boxes of a person and where they stand, once everything else about them is checked."""
-    yield _get(person, "box", Sized, place), place
-    for name, part in _get(person, "parts", Mapping, place).items():
+    yield _get(person, "box", _BOX, place), place
+    for name, part in _get(person, "parts", _DICT, place).items():
         where = (*place, name)
-        _get(part, "box", Sized, where)
-        _get(part, "verb", Sequence, where)
+        _get(part, "box", _BOX, where)
+        _get(part, "verb", _TEXTS, where)
         boxes, states = proposals(part)
         if len(boxes) != len(states):
             raise ValueError(
                 f"{_at(where)}: expected a box and a state for every proposal, got {len(boxes)} boxes and "
                 f"{len(states)} states"
             )
-        if len(boxes) > most or (most == 1 and not boxes):
+        if len(boxes) > most or (most == 1 and len(boxes) == 0):
             expected = f"at most {most} proposals" if most > 1 else "one box and one state"
             raise ValueError(f"{_at(where)}: expected {expected}, got {len(boxes)}")
         if wrong := [state for state in states if not isinstance(state, str)]:
@@ -145,14 +148,13 @@ def _part_names(parts: Mapping[str, Any]) -> Iterator[str]:
     return (name for person in people for name in person["parts"])
 
 
-def _get(holder: Any, key: str, kind: type, place: _Place) -> Any:
+def _get(holder: Any, key: str, kind: tuple[type, ...], place: _Place) -> Any:
     """An entry of a dictionary, which must be there and of a kind; a text is no list."""
-    if not isinstance(holder, Mapping) or key not in holder:
+    if not isinstance(holder, _DICT) or key not in holder:
         raise ValueError(f"{_at(place)}: expected a dictionary with {key!r}, got {_short(holder)}")
     value = holder[key]
-    if not isinstance(value, kind) or (isinstance(value, str) and key != "verb"):
-        name = {Mapping: "a dictionary", Sequence: "a list"}.get(kind, "a box")
-        raise ValueError(f"{_at(place)}: expected {name} as {key!r}, got {_short(value)}")
+    if not isinstance(value, kind) or (kind is not _TEXTS and isinstance(value, str)):
+        raise ValueError(f"{_at(place)}: expected {_KINDS[kind]} as {key!r}, got {_short(value)}")
     return value
 
 

@@ -5,7 +5,7 @@ Framework" reports (section III-A): the part state correctness of a video, and t
 recognised over the correctness that is asked for, which the challenge calls ROC score.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,66 +90,62 @@ def part_state_roc(ground_truth: Mapping[str, Any], prediction: Mapping[str, Any
 
 def _video_correctness(truth: Mapping[str, Any], found: Mapping[str, Any]) -> float:
     """PSC of one video."""
-    frames = missed = 0
-    frame_of_person, person_of_part, shares = [], [], []
-    candidates, true_boxes, proposed_boxes = [], [], []
+    total, frames = 0.0, 0
     for name, content in truth.items():
         people = content["humans"]
         if people and name not in found:
-            missed += 1
-        if not people or name not in found:
-            continue
-        predicted = found[name]["humans"]
-        for person, match in zip(people, _match_people(people, predicted)):
-            for part, label in person["parts"].items():
-                if match is not None and part in predicted[match]["parts"]:
-                    boxes, states = proposals(predicted[match]["parts"][part])
-                    (true_box,), (true_state,) = proposals(label)
-                    right = [box for box, state in zip(boxes, states) if state == true_state]
-                    candidates += [len(shares)] * len(right)
-                    true_boxes += [true_box] * len(right)
-                    proposed_boxes += right
-                    shares.append(1 / max(len(boxes), 1))
-                else:
-                    shares.append(0.0)
-                person_of_part.append(len(frame_of_person))
-            frame_of_person.append(frames)
-        frames += 1
-
-    hits = np.array(candidates, dtype=np.intp)
-    hits = hits[_overlaps(_to_array(true_boxes, np.float64), _to_array(proposed_boxes, np.float64)) >= _PART_IOU]
-    scores = np.zeros(len(shares))
-    scores[hits] = np.array(shares)[hits]
-    # summed one by one, person by person and frame by frame: a score may lie on a threshold, where the last bit counts
-    parts = np.array(person_of_part, dtype=np.intp), np.array(frame_of_person, dtype=np.intp)
-    counts = np.bincount(parts[1][parts[0]], minlength=frames)
-    sums = np.bincount(parts[1], np.bincount(parts[0], scores, len(frame_of_person)), frames)
-    averages = (sums[counts > 0] / counts[counts > 0]).tolist()
-    return sum(averages) / (len(averages) + missed) if averages or missed else 1.0
+            frames += 1
+        elif people and (parts := sum(len(person["parts"]) for person in people)):
+            total += _frame_score(people, found[name]["humans"]) / parts
+            frames += 1
+    return total / frames if frames else 1.0
 
 
-def _match_people(truth: list[Any], found: list[Any]) -> list[int | None]:
+def _frame_score(people: Sequence[Any], found: Sequence[Any]) -> float:
+    """Sum of the scores of all parts of the people of one frame."""
+    total = 0.0
+    for person, match in zip(people, _match_people(people, found)):
+        if match is not None:
+            # added one by one, person by person, as sum() does not: on a threshold the last bit counts
+            score = 0.0
+            for name, part in person["parts"].items():
+                score += _part_score(part, found[match]["parts"].get(name))
+            total += score
+    return total
+
+
+def _part_score(truth: Mapping[str, Any], found: Mapping[str, Any] | None) -> float:
+    """1/N where one of N proposals has the true state at the true place, else 0."""
+    if found is None:
+        return 0.0
+    (true_box,), (true_state,) = proposals(truth)
+    boxes, states = proposals(found)
+    for box, state in zip(boxes, states):
+        if state == true_state and _overlap(map(float, true_box), map(float, box)) >= _PART_IOU:
+            return 1 / len(boxes)
+    return 0.0
+
+
+def _match_people(people: Sequence[Any], found: Sequence[Any]) -> list[int | None]:
     """Number of the predicted person who is each of the true ones, None for those who are not found."""
-    if not found:
-        return [None] * len(truth)
-    # single precision and zeros for nobody, as in the public evaluation, so that near ties go the same way
-    true_boxes, boxes = (_to_array([person["box"] for person in people], np.float32) for people in (truth, found))
-    overlaps = _overlaps(true_boxes[:, None], boxes[None])
-    square, size = overlaps, max(overlaps.shape)
-    if len(truth) != len(found):
-        square = np.zeros((size, size))
-        square[: len(truth), : len(found)] = overlaps
-    columns = assign(1 - square)
-    return [column if square[row, column] > _PERSON_IOU else None for row, column in enumerate(columns[: len(truth)])]
+    # single precision, and zeros for nobody, as in the public evaluation, so that near ties go the same way
+    size, square = max(len(people), len(found)), len(people) == len(found)
+    overlaps = np.zeros((size, size), dtype=np.float32 if square else np.float64)
+    boxes = [np.array(person["box"], dtype=np.float32) for person in found]
+    for row, person in enumerate(people):
+        true_box = np.array(person["box"], dtype=np.float32)
+        for column, box in enumerate(boxes):
+            overlaps[row, column] = _overlap(true_box, box)
+    columns = assign(1 - overlaps)[: len(people)]
+    return [column if overlaps[row, column] > _PERSON_IOU else None for row, column in enumerate(columns)]
 
 
-def _to_array(boxes: list[Any], dtype: type) -> np.ndarray:
-    return np.array(boxes, dtype=dtype).reshape(-1, 4)
-
-
-def _overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes (..., 4) whose last pixel counts in; -1 where they are apart."""
-    inner = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2]) + 1
-    shared, areas = inner.prod(-1), [(box[..., 2:] - box[..., :2] + 1).prod(-1) for box in (first, second)]
-    apart = (inner <= 0).any(-1)
-    return np.divide(shared, areas[0] + areas[1] - shared, out=np.full_like(shared, -1), where=~apart)
+def _overlap(first: Iterable[float], second: Iterable[float]) -> float:
+    """Intersection over union of two boxes whose last pixel counts in; -1 where they are apart."""
+    left, top, right, bottom = first
+    x1, y1, x2, y2 = second
+    width, height = min(right, x2) - max(left, x1) + 1, min(bottom, y2) - max(top, y1) + 1
+    if width <= 0 or height <= 0:
+        return -1.0
+    shared = width * height
+    return shared / ((right - left + 1) * (bottom - top + 1) + (x2 - x1 + 1) * (y2 - y1 + 1) - shared)

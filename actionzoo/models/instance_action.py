@@ -99,10 +99,11 @@ class InstanceActionNet(HubMixin, nn.Module):
             raise ValueError(
                 f"frames and stride are at least 1 and threshold lies in [0, 1], got {frames}, {stride} and {threshold}"
             )
-        self.detector: Any = create(detector, **{"in_chans": in_chans, **(detector_args or {})})
-        if not isinstance(self.detector, GeneralizedRCNN):
-            kind = type(self.detector).__name__
+        built = create(detector, **{"in_chans": in_chans, **(detector_args or {})})
+        if not isinstance(built, GeneralizedRCNN):
+            kind = type(built).__name__
             raise ValueError(f"{detector} is a {kind} and no R-CNN; expected a keypointrcnn_* or person_* model")
+        self.detector: Any = built
         self.pooler = OutermostBoxPooler(out_size, mode, levels, strides)
         channels = self.detector.backbone.out_channels
         self.head = TAHNet(

@@ -135,7 +135,8 @@ class ClipActionPipeline:
 
         Args:
             clip: As for a call, but one.
-            video: File of the annotated clip, see `write_clip`; none if None.
+            video: File of the annotated clip, see `write_clip`; none if None. It has the clip's frame rate, the mean
+                if that varies, and its size, unless that is too small for tags.
             lines: File of JSON lines, one window each; none if None.
             fps: As for a call.
             benchmark: As for a call.

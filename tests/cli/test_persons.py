@@ -162,7 +162,7 @@ class TestTrain:
             ([*DETECTOR], "would be random; give a trained one as --convit"),
             (
                 ["--model", "plain_tiny", "--convit", "CONVIT"],
-                "--convit is for --model person_* and convit_har_person_*",
+                "--convit is for --model person_*, keypointrcnn_tiny and convit_har_person_*",
             ),
             (["--model", "convit_har_tiny", "--convit", "CONVIT"], "--convit is for --model person_*"),
             ([*HUMAN, "--convit", "PLAIN"], "takes a trained convit_har_* model"),

@@ -107,19 +107,27 @@ class TestResNet50:
         assert_close(*maps, rtol=0, atol=0)
         assert not torch.allclose(maps[0]["0"], other["0"], rtol=0.01)
 
-    def test_published_weights_load(self, tmp_path):
+    @pytest.mark.parametrize("names", ["of-2020", "of-today"])
+    def test_published_weights_load(self, tmp_path, names):
         with torch.device("meta"):
             shapes = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict()
-        names = [name for name in shapes if not name.endswith("num_batches_tracked")]
+        named = [name for name in shapes if not name.endswith("num_batches_tracked")]
         # every tensor is one number of its own, so that the file is small
-        numbers = {name: torch.tensor(i / 512).expand(shapes[name].shape) for i, name in enumerate(names)}
+        numbers = {name: torch.tensor(i / 512).expand(shapes[name].shape) for i, name in enumerate(named)}
+        # the published file is older than these layers' names
+        old = (
+            {re.sub(r"(_blocks\.\d|head\.conv)\.(0\.)+", r"\1.", name): x for name, x in numbers.items()}
+            if names == "of-2020"
+            else numbers
+        )
+        assert len(old.keys() - numbers.keys()) == (18 if names == "of-2020" else 0)
         url = torchvision.models.get_weight("KeypointRCNN_ResNet50_FPN_Weights.COCO_V1").url
-        torch.save(numbers, tmp_path / url.rsplit("/", 1)[1])
+        torch.save(old, tmp_path / url.rsplit("/", 1)[1])
         model = actionzoo.create("keypointrcnn_resnet50_fpn", pretrained=True, cache_dir=tmp_path)
         state = model.state_dict()
         assert state.keys() == numbers.keys()
         assert all(torch.equal(state[name], value) for name, value in numbers.items())
-        assert set(model.load_report.loaded) == set(names)
+        assert set(model.load_report.loaded) == set(named)
         assert not model.load_report.random
         assert not model.load_report.unused
 

@@ -165,6 +165,14 @@ class TestWindows:
         for window in windows:
             assert [(p.track_id, float(p.keypoints[-1, 2, 1])) for p in window.people] == [(0, 4.0), (1, 28.0)]
 
+    @pytest.mark.parametrize(("missed", "ids"), [(5, {0}), (6, {0, 1})])
+    def test_a_person_may_be_missed_for_five_frames(self, missed, ids):
+        def script(number):
+            return [] if 4 <= number < 4 + missed else [(left(number), "down", 0.9)]
+
+        windows = list(build(script, stride=1, hop=2)[0].stream(pixels(16)))
+        assert {person.track_id for window in windows for person in window.people} == ids
+
     def test_who_is_found_too_rarely_is_left_out(self):
         def brief(number):
             return two(number) if number == 2 else two(number)[1:]
