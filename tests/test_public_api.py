@@ -134,6 +134,8 @@ def test_public_names_are_annotated(name):
         ("actionzoo.training.progressive_step", "model images targets optimizer backward"),
         ("actionzoo.training.Recipe", ""),
         ("actionzoo.metrics.mean_average_precision", "scores targets"),
+        ("actionzoo.metrics.part_state_correctness", "ground_truth prediction"),
+        ("actionzoo.metrics.part_state_roc", "ground_truth prediction"),
         ("actionzoo.profile.count_macs", "model inputs ops"),
         ("actionzoo.tracking.link_keypoints", "keypoints boxes method"),
         ("actionzoo.data.clips.read_clip", "path frames stride start"),

@@ -16,6 +16,10 @@ from .detection import coco_box_ap as coco_box_ap
 from .keypoints import COCO_SIGMAS as COCO_SIGMAS
 from .keypoints import keypoint_average_precision as keypoint_average_precision
 from .keypoints import oks as oks
+from .part_state import part_state_correctness as part_state_correctness
+from .part_state import part_state_roc as part_state_roc
+from .part_state_files import read_part_predictions as read_part_predictions
+from .part_state_files import write_part_predictions as write_part_predictions
 from .pckh import heatmap_pck as heatmap_pck
 from .pckh import pckh as pckh
 from .pckh import pckh_groups as pckh_groups
@@ -34,12 +38,16 @@ __all__ = [
     "keypoint_average_precision",
     "mean_average_precision",
     "oks",
+    "part_state_correctness",
+    "part_state_roc",
     "pckh",
     "pckh_groups",
     "pckh_per_joint",
     "plot_curves",
     "precision_recall_curve",
+    "read_part_predictions",
     "roc_auc",
     "roc_curve",
     "wilson_interval",
+    "write_part_predictions",
 ]
