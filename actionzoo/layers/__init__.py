@@ -5,6 +5,7 @@ from .attention_mixture import WeightedAttentionMixture as WeightedAttentionMixt
 from .attention_mixture import mixture_weights as mixture_weights
 from .channel_bottleneck3d import ChannelBottleneck3D as ChannelBottleneck3D
 from .crop_resize import crop_resize as crop_resize
+from .csn import ChannelSeparatedBottleneck as ChannelSeparatedBottleneck
 from .feature_map_vit import FeatureMapViT as FeatureMapViT
 from .heatmaps import COCO_FLIP_PAIRS as COCO_FLIP_PAIRS
 from .heatmaps import COCO_JOINTS as COCO_JOINTS
@@ -37,6 +38,7 @@ __all__ = [
     "MPII_PARTS",
     "AttentionImageStream",
     "ChannelBottleneck3D",
+    "ChannelSeparatedBottleneck",
     "FeatureMapViT",
     "OutermostBoxPooler",
     "PartCropper",

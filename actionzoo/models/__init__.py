@@ -9,6 +9,8 @@ from .convit_har_person import FUSION_WEIGHTS as FUSION_WEIGHTS
 from .convit_har_person import ConViTHARPerson as ConViTHARPerson
 from .convit_har_person import PersonOutput as PersonOutput
 from .convit_har_person import fuse_scores as fuse_scores
+from .csn import CSN as CSN
+from .csn import csn_state_dict as csn_state_dict
 from .human_branch import HumanBranch as HumanBranch
 from .instance_action import InstanceActionNet as InstanceActionNet
 from .instance_action import InstanceActionOutput as InstanceActionOutput
@@ -29,6 +31,7 @@ from .tahnet import TAHNET_VARIANTS as TAHNET_VARIANTS
 from .tahnet import TAHNetClassifier as TAHNetClassifier
 
 __all__ = [
+    "CSN",
     "FUSION_WEIGHTS",
     "TAHNET_TABLE7",
     "TAHNET_VARIANTS",
@@ -54,6 +57,7 @@ __all__ = [
     "ViTPair",
     "View",
     "associate_boxes",
+    "csn_state_dict",
     "detect_instances",
     "fuse_scores",
 ]

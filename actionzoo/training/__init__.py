@@ -29,6 +29,12 @@ from .progressive import ProgressiveOutput as ProgressiveOutput
 from .progressive import progressive_step as progressive_step
 from .recipes import Recipe as Recipe
 from .recipes import recipes as recipes
+from .segments import PART_GROUPS as PART_GROUPS
+from .segments import Segment as Segment
+from .segments import SegmentLabel as SegmentLabel
+from .segments import SegmentLabeler as SegmentLabeler
+from .segments import figure_annotations as figure_annotations
+from .segments import segment_bounds as segment_bounds
 from .stages import freeze as freeze
 from .stages import unfreeze as unfreeze
 from .tasks import ImageTask as ImageTask
@@ -37,6 +43,7 @@ from .tasks import Task as Task
 from .tasks import score_task as score_task
 
 __all__ = [
+    "PART_GROUPS",
     "ClipFeatures",
     "DetectionTask",
     "Evaluation",
@@ -51,6 +58,9 @@ __all__ = [
     "PeopleTask",
     "ProgressiveOutput",
     "Recipe",
+    "Segment",
+    "SegmentLabel",
+    "SegmentLabeler",
     "StepTools",
     "Task",
     "annotated_task",
@@ -58,6 +68,7 @@ __all__ = [
     "evaluate",
     "evaluate_instances",
     "evaluate_people",
+    "figure_annotations",
     "figures_task",
     "fit",
     "fit_fusion_weights",
@@ -70,6 +81,7 @@ __all__ = [
     "progressive_step",
     "recipes",
     "score_task",
+    "segment_bounds",
     "unfreeze",
     "video_scores",
 ]

@@ -1,6 +1,7 @@
 """What the studies of the instance-guided framework have in common: one run of a head on cached features."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def train(
             kept = {name: x for name, x in state.items() if not name.startswith("classifier.")}
             model.head.load_state_dict({**model.head.state_dict(), **kept})
         task = InstanceActionTask(sources, classes, cache=cache, seed=0, **options)
-        fit(model, task, recipe, folder, seed=seed, amp="bf16", resume=True)
+        card = {"command": f"python {' '.join(sys.argv)}"}
+        fit(model, task, recipe, folder, seed=seed, amp="bf16", resume=True, card=card)
     return {
         key: value
         for name in ("metrics", "scores")

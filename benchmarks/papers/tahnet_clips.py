@@ -92,8 +92,9 @@ def table(data: dict[str, Any]) -> str:
 def main() -> None:
     """Run what is not there yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where runs and features are kept")
-    parser.add_argument("--data", type=Path, required=True, metavar="FILE.csv")
+    parser.add_argument("folder", type=Path, nargs="?", help="where runs and features are kept")
+    parser.add_argument("--from-json", type=Path, metavar="FILE", help="print the table of kept figures")
+    parser.add_argument("--data", type=Path, metavar="FILE.csv")
     parser.add_argument("--root", type=Path, help="folder of the videos")
     parser.add_argument("--name", help="of the data, in the table; the file's if none")
     parser.add_argument("--baseline", type=float, help="what crude baselines reach, in percent")
@@ -110,6 +111,11 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="PAGE.md")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
+    if args.from_json:
+        print(table(json.loads(args.from_json.read_text())))
+        return
+    if args.folder is None or args.data is None:
+        parser.error("give the folder of the runs and --data")
 
     runs: dict[str, list[dict[str, Any]]] = {}
     kinds = [kind for kind in KINDS if args.head is not None or not kind.endswith("figures first")]

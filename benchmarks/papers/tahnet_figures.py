@@ -80,7 +80,8 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> str:
 def main() -> None:
     """Run what is not there yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where runs and features are kept")
+    parser.add_argument("folder", type=Path, nargs="?", help="where runs and features are kept")
+    parser.add_argument("--from-json", type=Path, metavar="FILE", help="print the table of kept figures")
     parser.add_argument("--detector", default="keypointrcnn_tiny", help="trained detector")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
@@ -90,6 +91,11 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="PAGE.md")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
+    if args.from_json:
+        print(table(json.loads(args.from_json.read_text())["runs"]))
+        return
+    if args.folder is None:
+        parser.error("give the folder of the runs")
 
     lengths = {"train": args.length, "test": args.test_length}
     figures = {split: ActingFigures("motion", split, count, 160) for split, count in lengths.items()}
