@@ -37,7 +37,7 @@ class ActingFigures(Dataset):
       (drinking or touching the face, playing a flute or holding it).
     - `"pose"`: one person in ten kinds of pose.
     - `"motion"`: clips of one or two people that a single frame of unknown time cannot tell apart (raise or lower,
-      wave or hold, walk towards each other or apart).
+      wave or hold, walk towards each other or apart, walk through the picture to the left or to the right).
     - `"crowd"`: clips of two to four people, each doing something else, whose ways cross.
     - `"parts"`: clips in which the states of body parts change from segment to segment.
     """

@@ -98,7 +98,9 @@ class TestMotion:
         return least_squares((x[train], y[train]), (x[~train], y[~train]))
 
     PAIRS = pytest.mark.parametrize(
-        "pair", [("raise", "lower"), ("hold", "wave"), ("walk_towards", "walk_apart")], ids="-".join
+        "pair",
+        [("raise", "lower"), ("hold", "wave"), ("walk_towards", "walk_apart"), ("walk_left", "walk_right")],
+        ids="-".join,
     )
 
     @PAIRS
@@ -140,6 +142,17 @@ class TestMotion:
                 assert (sign * np.diff(gap) > -1e-12).all()
                 assert sign * (gap[-1] - gap[0]) > 0.2
                 assert [a.label for a in scene.actors] == [TASKS["motion"].classes.index(name)] * 2
+
+
+    def test_somebody_walks_through_the_picture(self):
+        for seed in range(10):
+            left, right = (scene_of("motion", name, seed).actors for name in ("walk_left", "walk_right"))
+            assert len(left) == len(right) == 1
+            np.testing.assert_allclose(left[0].x, right[0].x[::-1])
+            assert (np.diff(right[0].x) > 0).all()
+            assert np.ptp(right[0].x) > 0.2
+            # cut out by their own boxes they look alike: the steps do not say where to
+            np.testing.assert_array_equal(left[0].pose.yaw, right[0].pose.yaw)
 
 
 @pytest.fixture(scope="module")

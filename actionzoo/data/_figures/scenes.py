@@ -24,7 +24,7 @@ from .actions import (
 )
 from .body import SIDES, Pose, standing
 
-MOTION = ("hold", "lower", "raise", "walk_apart", "walk_towards", "wave")
+MOTION = ("hold", "lower", "raise", "walk_apart", "walk_left", "walk_right", "walk_towards", "wave")
 CROWD = ("drinking", "phoning", "raising_arms", "squatting", "standing", "walking_left", "walking_right", "waving")
 
 
@@ -131,8 +131,19 @@ def _walk(rng: np.random.Generator, frames: int, moves: np.ndarray, height: np.n
     return pose
 
 
+def _passing(label: int, rng: np.random.Generator, frames: int) -> Scene:
+    """One person who walks through the picture; only the way gone says to which side."""
+    middle, half, height = rng.uniform(0.42, 0.58), rng.uniform(0.12, 0.28), rng.uniform(0.45, 0.62)
+    x, tall = middle + half * np.linspace(-1, 1, frames), np.full(frames, height)
+    x = x[::-1] if MOTION[label] == "walk_left" else x
+    walker = _placed(rng, label, (_walk(rng, frames, x, tall), ()), frames, (height, height), x)
+    return _camera(rng, [walker], frames, table=0.0)
+
+
 def _motion(label: int, rng: np.random.Generator, frames: int) -> Scene:
     name, time = MOTION[label], np.linspace(0, 1, frames)
+    if name in ("walk_left", "walk_right"):
+        return _passing(label, rng, frames)
     if name.startswith("walk"):
         # one law for both, run backwards for "apart", so that no frame alone can tell
         near, far = rng.uniform(0.1, 0.14), rng.uniform(0.27, 0.33)
