@@ -10,11 +10,10 @@ import actionzoo
 from actionzoo.profile import count_macs
 from actionzoo.weights import load_weights, save_checkpoint
 
-# what a detector gives has a length that depends on the picture; their contracts are test_person_detector.py and
-# test_keypoint_detector.py in tests/models
-DETECTORS = [
-    name for task in ("person detection", "person keypoint detection") for name in actionzoo.list_models(task=task)
-]
+# what a detector gives has a length that depends on the picture; their contracts are test_person_detector.py,
+# test_keypoint_detector.py and test_yolof.py in tests/models
+DETECTION = ("object detection", "person detection", "person keypoint detection")
+DETECTORS = [name for task in DETECTION for name in actionzoo.list_models(task=task)]
 ALL = [name for name in actionzoo.list_models() if name not in DETECTORS]
 TINY = [name for name in ALL if name.endswith("_tiny")]
 CLASSES = 7

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 DEFAULT_MODEL = "prfnet_tiny.sports20"
-DEFAULT_CLIP_MODEL = "instance_action_tiny"
+DEFAULT_CLIP_MODEL = "instance_action_tiny.motion"
 
 
 def add_model(sub: argparse.ArgumentParser, clips: bool = False) -> None:

@@ -14,7 +14,15 @@ def add_clips(sub: argparse.ArgumentParser) -> None:
     clips.add_argument("--fold", help="fold of a CSV file with the columns fold and file to test on")
     clips.add_argument("--val-fold", help="fold to hold out and score each epoch")
     clips.add_argument("--cache", metavar="DIR", help="folder of pooled features, made where they are missing")
-    clips.add_argument("--views", type=int, help="clips of every training video (default 4 of a file, 1 of figures)")
+    clips.add_argument(
+        "--views", type=int, help="clips of every training video, for train alone (default 4 of a file, 1 of figures)"
+    )
+    clips.add_argument(
+        "--whole-frame",
+        action="store_true",
+        default=None,
+        help="let the whole frame stand for the people of a clip in which nobody is found",
+    )
     clips.add_argument(
         "--video-rule",
         choices=("score", "area", "mean"),
@@ -28,7 +36,7 @@ def refuse_clip_options(args: argparse.Namespace, kind: str) -> None:
     Raises:
         ValueError: If there are some.
     """
-    options = ("fold", "val_fold", "cache", "views", "video_rule")
+    options = ("fold", "val_fold", "cache", "views", "whole_frame", "video_rule")
     if given := [f"--{name.replace('_', '-')}" for name in options if getattr(args, name) is not None]:
         raise ValueError(f"{', '.join(given)} is for models that label the people of clips, not a {kind}")
 
@@ -62,6 +70,7 @@ def read_clips_task(args: argparse.Namespace, model: Any, seed: int, val_fractio
         "cache": args.cache or cache,
         "views": (1 if figures else 4) if args.views is None else args.views,
         "rule": args.video_rule or "score",
+        "whole_frame": bool(args.whole_frame),
         "seed": seed,
         "device": getattr(args, "device", None),
         "workers": args.workers,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .clips import FIGURES, add_clips, read_clips_task, refuse_clip_options
+from .clips import LENGTH as CLIPS
 
 LENGTH = 6000
 
@@ -13,16 +14,21 @@ LENGTH = 6000
 def add_data(sub: argparse.ArgumentParser) -> None:
     """Arguments that say what to train or score a model on."""
     sub.add_argument(
-        "--data", help="folder SPLIT/CLASS/*, CSV file with columns split and file, or figures:TASK[+TASK]"
+        "--data",
+        help="pictures or, for instance_action_* models, clips: folder SPLIT/CLASS/*, CSV file with columns split and "
+        "file, or figures:TASK[+TASK]",
     )
-    sub.add_argument("--root", help="folder of a CSV file's pictures")
+    sub.add_argument("--root", help="folder of a CSV file's pictures or clips")
     sub.add_argument("--label", help="label column of a CSV file")
     sub.add_argument("--label-map", metavar="FILE.json", help="JSON object class -> new class; or ppmi12, ppmi2")
     sub.add_argument(
         "--person-boxes", metavar="FILE.csv", help="boxes of the people in the pictures of --data, one row per picture"
     )
     sub.add_argument(
-        "--length", type=int, help=f"figures of each task for training (default {LENGTH}); a tenth is for testing"
+        "--length",
+        type=int,
+        help=f"figures of each task for training (default {LENGTH}; {LENGTH // 2} for keypointrcnn_* models, {CLIPS} "
+        "clips for instance_action_* models); a tenth is for testing",
     )
     sub.add_argument(
         "--pose-data",
@@ -33,7 +39,7 @@ def add_data(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--pose-test", metavar="FILE.json", help="likewise for testing")
     sub.add_argument("--pose-images", metavar="DIR", help="folder of their pictures")
     sub.add_argument("--img-size", type=int, help="side of the crops in pixels")
-    sub.add_argument("--workers", type=int, default=0, help="processes that decode pictures")
+    sub.add_argument("--workers", type=int, default=0, help="processes that decode pictures or clips")
     add_clips(sub)
 
 

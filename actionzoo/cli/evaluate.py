@@ -23,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
     from ..pipeline import whole_model
     from ..training import PeopleTask, score_task
 
+    if args.views is not None:
+        raise ValueError("--views is for training; a video is scored by the clip from its middle, so leave it out")
     name = model_name(args)
     model: Any = whole_model(name, weights=args.weights)
     classes = model.pretrained_cfg.get("classes")

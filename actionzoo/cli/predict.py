@@ -32,11 +32,15 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--detector", metavar="MODEL", help="person detector of a model that labels people; none for none")
     sub.add_argument(
-        "--threshold", type=float, help="least score of a detected person (default 0.5; of a model of clips, its own)"
+        "--threshold",
+        type=float,
+        help="least score of a detected person (default 0.5; of a model of clips, its own); below 0.05 it changes "
+        "nothing, as detectors give nobody there",
     )
     sub.add_argument("--top", type=int, default=5, help="how many actions to show")
     sub.add_argument("--output", type=Path, default=Path("."), help="folder of what is written")
-    sub.add_argument("--no-draw", action="store_true", help="write nothing")
+    sub.add_argument("--no-draw", action="store_true", help="write no pictures and videos")
+    sub.add_argument("--no-write", action="store_true", help="write nothing, no JSON lines of clips either")
     sub.add_argument("--attention", action="store_true", help="also write the attention heat map of a picture")
     sub.add_argument("--device", help="cpu, cuda, …")
     predict_clips.add_arguments(sub.add_argument_group("clips"))
@@ -48,8 +52,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.top < 1:
         raise ValueError(f"--top is at least 1, got {args.top}")
-    if args.no_draw and args.attention:
-        raise ValueError("--attention writes a picture and --no-draw none; give one of them")
+    if args.attention and (args.no_draw or args.no_write):
+        given = "--no-draw" if args.no_draw else "--no-write"
+        raise ValueError(f"--attention writes a picture and {given} none; give one of them")
     predict_clips.check(args)
     default = [Input(DEFAULT_PICTURE, "picture", True)], []
     inputs, missing = expand(args.inputs, args.frames_folder) if args.inputs else default
@@ -71,14 +76,20 @@ def run(args: argparse.Namespace) -> int:
         hop=args.hop,
     )
     _check_fit(pipe, name, inputs, boxes, args)
-    of_clips, rows, used = isinstance(pipe, ClipActionPipeline), [], set()
+    of_clips, rows, used, interrupted = isinstance(pipe, ClipActionPipeline), [], set(), False
     for source in (item.source for item in inputs if item.kind in (None, "clip" if of_clips else "picture")):
+        if interrupted:
+            break
         try:
             if of_clips:
-                result, written = predict_clips.label(pipe, source, args, used)
+                with predict_clips.interruptible(source) as stop:
+                    try:
+                        result, written = predict_clips.label(pipe, source, args, used, stop)
+                    finally:
+                        interrupted = stop()
             else:
                 result = pipe(source, boxes) if boxes else pipe(source)
-                written = [] if args.no_draw else _draw(result, source, args, used)
+                written = [] if args.no_draw or args.no_write else _draw(result, source, args, used)
         except (RuntimeError, OSError) as error:
             failures.append(f"{source}: {error}" if str(source) not in str(error) else str(error))
             continue
@@ -92,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=1))
     for failure in failures:
         print(f"actionzoo: {' '.join(failure.split())}", file=sys.stderr)
+    if interrupted:
+        raise KeyboardInterrupt
     return 1 if failures else 0
 
 
@@ -102,6 +115,8 @@ def _check_fit(pipe: Any, name: str, inputs: Sequence[Input], boxes: Any, args: 
     takes, other, fitting = "picture", "clip", f"a model of clips such as {DEFAULT_CLIP_MODEL}"
     if isinstance(pipe, ClipActionPipeline):
         takes, other, fitting = "clip", "picture", f"a model of pictures such as {DEFAULT_MODEL}"
+    else:
+        predict_clips.refuse(args, name)
     wrong = [item for item in inputs if item.kind == other]
     if any(item.named for item in wrong) or (wrong and len(wrong) == len(inputs)):
         first = next((item for item in wrong if item.named), wrong[0])

@@ -1,6 +1,7 @@
 """What `actionzoo predict` is given, and the names of what it writes."""
 
 import glob
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -26,6 +27,9 @@ class Input(NamedTuple):
 def expand(items: Sequence[str], frames_folder: bool = False) -> tuple[list[Input], list[str]]:
     """Pictures and clips of the given files, folders, patterns and streams.
 
+    Annotated copies that an earlier call left in a folder or beside a pattern's files are passed over, and so are those
+    that are named together with what they are copies of, as a pattern that the shell expands does.
+
     Args:
         items: As given on the command line.
         frames_folder: Whether a folder is one clip of frames, and not a place to look for pictures and clips.
@@ -44,7 +48,7 @@ def expand(items: Sequence[str], frames_folder: bool = False) -> tuple[list[Inpu
             here = [Input(int(item), "clip", True)]
         else:
             for name in sorted(glob.glob(item, recursive=True)):
-                here += _at(Path(name), frames_folder)
+                here += [one for one in _at(Path(name), frames_folder) if not _copied(one.source)]
         found += here
         if not here:
             missing.append(item)
@@ -52,7 +56,19 @@ def expand(items: Sequence[str], frames_folder: bool = False) -> tuple[list[Inpu
     for one in found:
         if one.named or one.source not in once:
             once[one.source] = one
-    return list(once.values()), missing
+    originals = {source.with_suffix("") for source in once if isinstance(source, Path)}
+    return [one for one in once.values() if not originals & _copied(one.source)], missing
+
+
+def _copied(source: Path | str | int) -> set[Path]:
+    """What an annotated copy may be a copy of, without the suffix; nothing for other inputs."""
+    stem = source.stem if isinstance(source, Path) else ""
+    for ending in WRITTEN:
+        if isinstance(source, Path) and stem.endswith(ending):
+            stem = stem.removesuffix(ending)
+            # several of one name are numbered
+            return {source.with_name(name) for name in (stem, re.sub(r"_\d+$", "", stem)) if name}
+    return set()
 
 
 def _at(path: Path, frames_folder: bool) -> list[Input]:
@@ -61,12 +77,12 @@ def _at(path: Path, frames_folder: bool) -> list[Input]:
         kind = "clip" if suffix in VIDEO_SUFFIXES else "picture" if suffix in IMAGE_SUFFIXES else None
         return [Input(path, kind, True)]
     if frames_folder:
-        return [Input(path, "clip", True)]
+        pictures = any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.glob("[!.]*"))
+        return [Input(path, "clip", True)] if pictures else []
     videos = sorted(file for file in path.rglob("[!.]*") if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file())
     both = [Input(file, "picture", False) for file in find_images(path)]
     both += [Input(file, "clip", False) for file in videos]
-    # not the annotated copies that an earlier call left in the folder
-    return [one for one in both if not Path(str(one.source)).stem.endswith(WRITTEN)]
+    return [one for one in both if not _copied(one.source)]
 
 
 def free_paths(folder: Path, stem: str, endings: Sequence[str], used: set[Path]) -> list[Path]:

@@ -124,6 +124,7 @@ class FileClips:
         """
         _check(frames, stride)
         self.items, self.frames, self.stride = list(items), frames, stride
+        self._keys: dict[Path, str] = {}
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -134,15 +135,17 @@ class FileClips:
         return self.items[i][1]
 
     def key(self, i: int) -> str:
-        """The file's name, and a hash of where it lies, its size and its time.
+        """The file's name, and a hash of where it lies, its size and its time, as they are at the first call.
 
         Raises:
             FileNotFoundError: If the file is not there.
         """
         path, _ = self.items[i]
-        facts = os.stat(path)
-        settings = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns} {self.frames} {self.stride}"
-        return f"{path.stem[:60]}-{_digest(settings)}"
+        if path not in self._keys:
+            facts = os.stat(path)
+            settings = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns} {self.frames} {self.stride}"
+            self._keys[path] = f"{path.stem[:60]}-{_digest(settings)}"
+        return self._keys[path]
 
     def read(self, i: int, at: float | None = None) -> LabelledClip:
         """Decode a clip of video `i`.

@@ -29,12 +29,16 @@ from .prfnet import StageOutput as StageOutput
 from .tahnet import TAHNET_TABLE7 as TAHNET_TABLE7
 from .tahnet import TAHNET_VARIANTS as TAHNET_VARIANTS
 from .tahnet import TAHNetClassifier as TAHNetClassifier
+from .yolof import YOLOF as YOLOF
+from .yolof_head import UniformMatch as UniformMatch
+from .yolof_head import uniform_match as uniform_match
 
 __all__ = [
     "CSN",
     "FUSION_WEIGHTS",
     "TAHNET_TABLE7",
     "TAHNET_VARIANTS",
+    "YOLOF",
     "BodyPartNet",
     "BodyPartOutput",
     "ConViTHAR",
@@ -54,10 +58,12 @@ __all__ = [
     "PoseHRNet",
     "StageOutput",
     "TAHNetClassifier",
+    "UniformMatch",
     "ViTPair",
     "View",
     "associate_boxes",
     "csn_state_dict",
     "detect_instances",
     "fuse_scores",
+    "uniform_match",
 ]

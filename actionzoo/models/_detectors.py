@@ -26,12 +26,21 @@ def check_settings(kind: type[nn.Module], settings: dict[str, Any], in_chans: in
         TypeError: If there is no such setting.
         ValueError: If there are not 3 channels.
     """
-    if in_chans != 3:
-        raise ValueError(f"{kind.__name__} takes pictures of 3 channels, got in_chans={in_chans}")
+    check_channels(kind, in_chans)
     theirs = next(base for base in kind.__mro__ if base.__module__.startswith("torchvision."))
     known = {name for part in (theirs, FasterRCNN, GeneralizedRCNNTransform) for name in signature(part).parameters}
     if unknown := sorted(settings.keys() - known):
         raise TypeError(f"torchvision's {theirs.__name__} has no setting {unknown[0]!r}")
+
+
+def check_channels(kind: type[nn.Module], in_chans: int) -> None:
+    """Refuse pictures that have not 3 channels, which torchvision's transform normalises.
+
+    Raises:
+        ValueError: If they have not.
+    """
+    if in_chans != 3:
+        raise ValueError(f"{kind.__name__} takes pictures of 3 channels, got in_chans={in_chans}")
 
 
 def check_pictures(name: str, images: Sequence[Tensor] | Tensor) -> None:
@@ -47,12 +56,13 @@ def check_pictures(name: str, images: Sequence[Tensor] | Tensor) -> None:
             raise ValueError(f"{name} expects pictures (3, H, W) in a list, or (B, 3, H, W), got {tuple(image.shape)}")
 
 
-def check_targets(targets: Sequence[dict[str, Tensor]] | None, count: int) -> None:
+def check_targets(targets: Sequence[dict[str, Tensor]] | None, count: int, classes: int = 1) -> None:
     """Refuse targets from which torchvision would learn NaN, or which it refuses only by an assertion, or on a GPU.
 
     Args:
         targets: `boxes` `(n, 4)` and `labels` `(n,)` of every picture.
         count: Number of pictures.
+        classes: Number of classes K, whose labels are 1 … K; of one class it is people.
 
     Raises:
         ValueError: If they are not such.
@@ -69,5 +79,6 @@ def check_targets(targets: Sequence[dict[str, Tensor]] | None, count: int) -> No
             raise ValueError(f"target {i}: expected boxes (n, 4) and labels (n,), got {shapes}")
         if wrong := boxes[~((boxes[:, 2:] > boxes[:, :2]).all(1) & boxes.isfinite().all(1))].tolist():
             raise ValueError(f"target {i}: expected finite boxes xyxy with x2 > x1 and y2 > y1, got {wrong[0]}")
-        if wrong := labels[labels != PERSON].tolist():
-            raise ValueError(f"target {i}: every label is {PERSON}, a person, got {wrong[0]}")
+        if wrong := labels[(labels < PERSON) | (labels > classes)].tolist():
+            expected = f"{PERSON}, a person" if classes == 1 else f"one of 1 … {classes}, the classes"
+            raise ValueError(f"target {i}: every label is {expected}, got {wrong[0]}")

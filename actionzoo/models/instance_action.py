@@ -99,11 +99,7 @@ class InstanceActionNet(HubMixin, nn.Module):
             raise ValueError(
                 f"frames and stride are at least 1 and threshold lies in [0, 1], got {frames}, {stride} and {threshold}"
             )
-        built = create(detector, **{"in_chans": in_chans, **(detector_args or {})})
-        if not isinstance(built, GeneralizedRCNN):
-            kind = type(built).__name__
-            raise ValueError(f"{detector} is a {kind} and no R-CNN; expected a keypointrcnn_* or person_* model")
-        self.detector: Any = built
+        self.detector: Any = create(detector, **{"in_chans": in_chans, **(detector_args or {})})
         self.pooler = OutermostBoxPooler(out_size, mode, levels, strides)
         channels = self.detector.backbone.out_channels
         self.head = TAHNet(
@@ -127,8 +123,41 @@ class InstanceActionNet(HubMixin, nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "detector" and isinstance(value, nn.Module):
+            self._check_detector(value)
             value.requires_grad_(False).eval()
         super().__setattr__(name, value)
+        config = self.__dict__.get("pretrained_cfg")
+        # what is set later is saved, too
+        if config is not None and name in ("stride", "threshold"):
+            config["model_args"] = {**config.get("model_args", {}), name: value}
+        elif config is not None and name == "detector":
+            config["model_args"] = {**config.get("model_args", {}), **_origin(value)}
+
+    def _check_detector(self, detector: nn.Module) -> None:
+        """Refuse a detector without a pyramid, or one whose maps the head does not take.
+
+        Raises:
+            ValueError: If it is such.
+        """
+        kind, channels = type(detector).__name__, getattr(getattr(detector, "backbone", None), "out_channels", None)
+        if not isinstance(detector, GeneralizedRCNN) or channels is None:
+            raise ValueError(f"{kind} is no R-CNN with a feature pyramid; expected a keypointrcnn_* or person_* model")
+        wanted = self.head.in_chans if "head" in self._modules else channels
+        if channels != wanted:
+            raise ValueError(f"the maps of this {kind} have {channels} channels, and the head takes {wanted}")
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """As every model's; a detector from elsewhere cannot be named in a file, so that saving is refused.
+
+        Raises:
+            ValueError: If the detector was not built by `create`.
+        """
+        if "detector" in self.pretrained_cfg.get("model_args", {}) and not _origin(self.detector)["detector"]:
+            raise ValueError(
+                f"this model's detector, a {type(self.detector).__name__}, was not built by actionzoo.create, so that "
+                "what is saved could not be built again; save the state dict of model.head instead"
+            )
+        return super().save_pretrained(*args, **kwargs)
 
     @property
     def num_classes(self) -> int:
@@ -168,14 +197,19 @@ class InstanceActionNet(HubMixin, nn.Module):
         self.detector.eval()
         return self
 
-    def detect(self, frames: Tensor) -> Instances:
-        """Find the people of frames `(F, 3, H, W)` in `[0, 1]`, and keep the maps to pool from (section 3.1).
+    def detect(self, frames: Tensor, threshold: float | None = None) -> Instances:
+        """Find the people of frames, and keep the maps to pool from (section 3.1).
+
+        Args:
+            frames: `(F, 3, H, W)` in `[0, 1]`.
+            threshold: Least score of a person; the model's if None.
 
         Raises:
             ValueError: If the frames are not `(F, 3, H, W)`, or the detector lacks a map.
             TypeError: If they are not floating point, or of a precision that torchvision finds no boxes in.
         """
-        return detect_instances(self.detector, frames, threshold=self.threshold, levels=self.pooler.levels)
+        threshold = self.threshold if threshold is None else threshold
+        return detect_instances(self.detector, frames, threshold=threshold, levels=self.pooler.levels)
 
     def link(self, people: Sequence[People]) -> Tracks:
         """Follow the people of a clip's frames by their keypoints (section 3.1.3, Eq. 3).
@@ -197,9 +231,10 @@ class InstanceActionNet(HubMixin, nn.Module):
             view: How the frames became the network's pictures.
 
         Returns:
-            `(N, C, T, R, R)`, at least `frames` long.
+            `(N, C, T, R, R)`, at least `frames` long, in the head's dtype.
         """
         pooled, _ = self.pooler(maps, view.to_network(boxes), valid, clip_index, view.size)
+        pooled = pooled.to(next(self.head.parameters()).dtype)
         # zeros of features and not black pictures, which would have features of their own
         return F.pad(pooled, (0, 0, 0, 0, 0, max(self.frames - pooled.shape[2], 0)))
 
@@ -275,7 +310,7 @@ class InstanceActionNet(HubMixin, nn.Module):
                 pyramid = pyramid_of(self.detector, frames)
             view = pyramid.view
             maps = select_levels(pyramid.maps, self.pooler.levels)
-            tracks = _given(boxes, valid, clip_index, count, length)
+            tracks = _given(boxes, valid, clip_index, clips)
         maps = {name: x.unflatten(0, (count, length)) for name, x in maps.items()}
         clip_index, _, boxes, valid, _ = tracks
         return self.pool(maps, boxes, valid, clip_index, view), tracks
@@ -295,15 +330,24 @@ class InstanceActionNet(HubMixin, nn.Module):
         return clip_index, ids, boxes, valid, scores
 
 
+def _origin(detector: Any) -> dict[str, Any]:
+    """The arguments with which a network gets such a detector; its name is None if `create` did not build it."""
+    config = getattr(detector, "pretrained_cfg", {})
+    return {"detector": config.get("architecture"), "detector_args": dict(config.get("model_args", {}))}
+
+
 def _given(
-    boxes: Tensor, valid: Tensor | None, clip_index: Tensor | None, count: int, length: int
+    boxes: Tensor, valid: Tensor | None, clip_index: Tensor | None, clips: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """People who were given, as `_tracks` gives those who were found."""
+    """People who were given, as `_tracks` gives those who were found, on the device of the clips."""
+    count, length = clips.shape[0], clips.shape[2]
     if boxes.ndim != 3 or boxes.shape[1:] != (length, 4):
         raise ValueError(f"expected boxes (N, T, 4) in the clips' {length} frames, got shape {tuple(boxes.shape)}")
     if not boxes.is_floating_point():
         raise TypeError(f"expected floating-point boxes, got {boxes.dtype}; call .float() first")
     people = boxes.shape[0]
+    boxes = boxes.to(clips.device)
+    valid, clip_index = (x if x is None else x.to(clips.device) for x in (valid, clip_index))
     if clip_index is None:
         if people != count:
             raise ValueError(f"{people} people in {count} clips: say by clip_index (N,) which clip each is in")

@@ -1,7 +1,7 @@
 """The people of video frames and the feature pyramid that they were found on (instance-guided, section 3.1)."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -150,24 +150,22 @@ def detect_instances(
         kept.append(select_levels(maps, levels))
         sizes, size = [inner] * len(part), (part.shape[2], part.shape[3])
         proposals, _ = detector.rpn(ImageList(pictures, sizes), maps)
-        with _only_surer_than(detector.roi_heads, threshold):
-            found, _ = detector.roi_heads(maps, proposals, sizes)
+        found, _ = _surer_heads(detector.roi_heads, threshold)(maps, proposals, sizes)
         outputs: Any = detector.transform.postprocess(found, sizes, [size] * len(part))  # type: ignore[operator]
         people += [_people(output, threshold) for output in outputs]
     assert view is not None, "a split of frames has at least one part"
     return Instances(people, {name: torch.cat([maps[name] for maps in kept]) for name in levels}, view)
 
 
-@contextmanager
-def _only_surer_than(heads: Any, threshold: float) -> Iterator[None]:
-    """Drop unsure boxes before their joints are looked for, which costs most; the surer ones stay as they are."""
-    before = heads.score_thresh
-    # torchvision keeps what is above its threshold, we what reaches ours; no precision of scores rounds this far
-    heads.score_thresh = max(before, threshold - 0.01)
-    try:
-        yield
-    finally:
-        heads.score_thresh = before
+def _surer_heads(heads: Any, threshold: float) -> Any:
+    """The detector's heads, which drop unsure boxes before their joints are looked for, as that costs most.
+
+    The modules are shared, and the detector's own threshold stays as it is for whoever else uses it.
+    """
+    heads = copy.copy(heads)
+    # torchvision keeps what is above its threshold, this library what reaches it: `_people` draws the exact line
+    heads.score_thresh = max(heads.score_thresh, threshold - 0.01)
+    return heads
 
 
 def _people(found: dict[str, Tensor], threshold: float) -> People:

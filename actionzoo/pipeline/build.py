@@ -1,5 +1,6 @@
 """A pipeline from a model or its name."""
 
+import copy
 import warnings
 from typing import Any, Literal
 
@@ -37,8 +38,10 @@ def pipeline(
         detector: For a model with a human branch: a detector's name, or any that gives torchvision's `boxes`,
             `labels` and `scores`. By default the one that the model's weights name; with False none, so that people
             are given by their boxes, which stay as they are. For a model of clips: a detector's name, or any of
-            torchvision's kind with a feature pyramid, which takes the place of the model's own.
-        threshold: Least score of a detected person; 0.5 if None, and of a model of clips its own.
+            torchvision's kind with a feature pyramid, which is frozen and takes the place of the model's own in the
+            pipeline; a built model that was given keeps its own.
+        threshold: Least score of a detected person; 0.5 if None, and of a model of clips its own. Detectors give nobody
+            below their `roi_heads.score_thresh` (0.05 unless built otherwise), so that less changes nothing.
         stride: For a model of clips: step between the frames that are looked at; the model's if None.
         hop: For a model of clips: looked-at frames from one window to the next; half a window if None.
         create_args: Further arguments of `create`, such as `weights=`.
@@ -60,7 +63,8 @@ def pipeline(
         built = whole_model(model, **create_args)
     if isinstance(built, InstanceActionNet):
         if detector is not None:
-            built.detector = _pyramid_detector(detector, built)
+            device = next(built.parameters()).device if device is None else device
+            built = _with_detector(built, _pyramid_detector(detector, built))
         return ClipActionPipeline(built, device, threshold, stride, hop)
     kind, threshold = type(built).__name__, 0.5 if threshold is None else threshold
     if stride is not None or hop is not None:
@@ -103,7 +107,17 @@ def _pyramid_detector(detector: str | nn.Module | Detector | Literal[False], mod
             f"the maps of this {type(found).__name__} have {channels} channels, and the model's head takes "
             f"{model.head.in_chans}"
         )
-    return found.requires_grad_(False)
+    return found
+
+
+def _with_detector(model: InstanceActionNet, detector: nn.Module) -> InstanceActionNet:
+    """A model of the same parts with another detector; the one given keeps its own."""
+    changed = copy.copy(model)
+    # a shallow copy shares the very dictionary of its parts
+    changed._modules = dict(model._modules)
+    changed.pretrained_cfg = changed.default_cfg = dict(model.pretrained_cfg)
+    changed.detector = detector
+    return changed
 
 
 def whole_model(name: str, *, weights: Any = None, **create_args: Any) -> nn.Module:
@@ -119,11 +133,8 @@ def whole_model(name: str, *, weights: Any = None, **create_args: Any) -> nn.Mod
         RuntimeError: If the weights leave a part of the model random, or none are published.
     """
     pointed = ":" in name or "." in name or weights is not None
-    if not pointed and not any(entry.covers == "model" for entry in model_info(name).weights):
-        raise RuntimeError(
-            f"no weights for the whole of {name!r} are published, so its labels or joints would be random; "
-            f"models that have some: {', '.join(list_models(pretrained=True)) or 'none'}; or pass weights=PATH"
-        )
+    if ":" not in name and weights is None:
+        _refuse_unpublished(name)
     with warnings.catch_warnings():
         # said again below, as an error
         warnings.filterwarnings("ignore", message=".*covers the backbone only")
@@ -134,3 +145,16 @@ def whole_model(name: str, *, weights: Any = None, **create_args: Any) -> nn.Mod
             f"the weights leave {', '.join(parts)} of {name!r} random, so its labels or joints would be random"
         )
     return model
+
+
+def _refuse_unpublished(name: str) -> None:
+    """Refuse a model none of whose published weights cover it, unless the name's tag says which are meant."""
+    info = model_info(name)
+    if any(entry.covers == "model" or name.endswith(f".{entry.tag}") for entry in info.weights):
+        return
+    others = ", ".join(list_models(task=info.task, pretrained=True)) or "none"
+    raise RuntimeError(
+        f"no weights for the whole of {info.name!r} are published, so its labels or joints would be random; train one "
+        f"(actionzoo train --model {info.name} --data … --output DIR) and give local-dir:DIR as the model, or pass "
+        f"weights=PATH; models of the same task that have some: {others}"
+    )

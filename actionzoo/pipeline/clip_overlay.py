@@ -15,8 +15,6 @@ from ..data.clips import ClipFrame
 from .clip_window import ClipWindow, TrackAction
 from .result import SEEN
 
-PATIENCE = 5
-"""Sampled frames in a row that a track may miss."""
 READABLE = 240
 """Shorter side in pixels that tags need; smaller frames are enlarged."""
 
@@ -49,7 +47,7 @@ Event: TypeAlias = ClipFrame | Sighting | ClipWindow
 """What comes out of a clip, in this order: a frame, the people in it if it was looked at, a window if it ends there."""
 
 
-def place_people(events: Iterable[Event], window: int) -> Iterator[tuple[ClipFrame, list[Placed]]]:
+def place_people(events: Iterable[Event], window: int, patience: int) -> Iterator[tuple[ClipFrame, list[Placed]]]:
     """Every frame with the people in it who have an action.
 
     Boxes and joints between two sightings of a track are interpolated, and held from the last one to the next sampled
@@ -59,9 +57,10 @@ def place_people(events: Iterable[Event], window: int) -> Iterator[tuple[ClipFra
     Args:
         events: Of a clip.
         window: Sampled frames of a window.
+        patience: Sampled frames in a row that a track may miss.
     """
     held: deque[ClipFrame] = deque()
-    sightings: deque[Sighting] = deque(maxlen=window + PATIENCE + 1)
+    sightings: deque[Sighting] = deque(maxlen=window + patience + 1)
     windows: deque[ClipWindow] = deque(maxlen=window + 2)
     for event in events:
         if isinstance(event, Sighting):

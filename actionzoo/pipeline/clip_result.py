@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+import torch
 from PIL import Image
 
 from .. import draw
@@ -13,9 +14,10 @@ from ..data.clips import write_clip
 from .clip_overlay import KeyFrame, annotate_frames, place_people, replay
 from .clip_source import Clip, open_frames
 from .clip_window import ClipWindow
-from .result import Person, named_scores
+from .result import Person, best_of, named_scores
+from .sliding_window import PATIENCE
 
-Benchmark: TypeAlias = Literal["confidence", "area"]
+Rule: TypeAlias = Literal["score", "area", "mean"]
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class ClipResult:
     """What a model says of a clip.
 
     `label`, `score` and `top` are those of one person, as the paper scores its benchmarks (instance-guided framework,
-    section 4.2): of the surest detection (`benchmark="confidence"`, NTU RGB+D) or of the largest boxes (`"area"`,
-    N-UCLA).
+    section 4.2): of the surest detection (`rule="score"`, NTU RGB+D) or of the largest boxes (`"area"`, N-UCLA); or
+    they are the mean of everybody (`"mean"`).
     """
 
     classes: tuple[str, ...]
@@ -77,7 +79,8 @@ class ClipResult:
     """Frames read per second: decoding, detection, tracking, classification, and drawing where there was some."""
     frame_rate: float
     """Frames per second of the clip itself."""
-    benchmark: Benchmark = "confidence"
+    rule: Rule = "score"
+    """How the clip is labelled by its people."""
     key_frames: list[KeyFrame] = field(default_factory=list, repr=False)
     """Up to 8 frames, evenly spread."""
     clip: Clip | None = field(default=None, repr=False)
@@ -90,7 +93,7 @@ class ClipResult:
         Raises:
             RuntimeError: If nobody was found.
         """
-        return self._subject().label or ""
+        return self._best()[0]
 
     @property
     def score(self) -> float:
@@ -99,18 +102,25 @@ class ClipResult:
         Raises:
             RuntimeError: If nobody was found.
         """
-        return self._subject().score or 0.0
+        return self._best()[1]
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The `k` likeliest classes and their probabilities, likeliest first; none where nobody was found."""
-        return self._subject().top(self.classes, k) if self.people else []
+        return best_of(self.classes, self._scores(), k) if self.people else []
 
-    def _subject(self) -> TrackedPerson:
+    def _best(self) -> tuple[str, float]:
         if not self.people:
             raise RuntimeError("there are no people in this result, so that nothing was labelled")
-        if self.benchmark == "area":
-            return max(self.people, key=lambda person: person.area)
-        return max(self.people, key=lambda person: person.detection or 0.0)
+        return self.top(1)[0]
+
+    def _scores(self) -> tuple[float, ...]:
+        """Probabilities of the clip's classes."""
+        if self.rule == "mean":
+            rows = torch.tensor([person.scores for person in self.people], dtype=torch.float64)
+            return tuple(rows.mean(0).tolist())
+        if self.rule == "area":
+            return max(self.people, key=lambda person: person.area).scores or ()
+        return max(self.people, key=lambda person: person.detection or 0.0).scores or ()
 
     def to_dict(self, k: int = 5) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
@@ -160,4 +170,4 @@ class ClipResult:
             raise RuntimeError(f"this clip {what}; pipe.annotate(clip, path) writes it while it is read")
         events = replay(open_frames(self.clip, self.frame_rate), self.windows)
         longest = max(len(window.frames) for window in self.windows)
-        write_clip(path, annotate_frames(place_people(events, longest)), self.frame_rate)
+        write_clip(path, annotate_frames(place_people(events, longest, PATIENCE)), self.frame_rate)

@@ -35,7 +35,8 @@ def open_frames(clip: Clip, fps: float = 25.0) -> Iterator[ClipFrame]:
     Raises:
         FileNotFoundError: If there is no such file or folder.
         RuntimeError: While iterating, if a file cannot be read as a video.
-        ValueError: If pixels are not `(3, T, H, W)`, a folder has no pictures, or `fps` is not positive.
+        ValueError: If pixels are not `(3, T, H, W)` uint8, those of a frame (while iterating) not `(3, H, W)` uint8, a
+            folder has no pictures, or `fps` is not positive.
         TypeError: If it is something else.
         ImportError: If PyAV is missing (`pip install "actionzoo[video]"`); folders, pixels and frames do without.
     """
@@ -96,4 +97,8 @@ def _checked(frames: Iterable[Any]) -> Iterator[ClipFrame]:
                 f"frames of a clip are ClipFrames (number, time_s, pixels), as iter_frames gives, "
                 f"got {type(frame).__name__}"
             )
+        pixels: Any = frame.pixels
+        shape, dtype = getattr(pixels, "shape", ()), getattr(pixels, "dtype", type(pixels).__name__)
+        if len(shape) != 3 or shape[0] != 3 or 0 in shape or dtype != torch.uint8:
+            raise ValueError(f"pixels of frame {frame.number} are (3, H, W) uint8, got {tuple(shape)} {dtype}")
         yield frame

@@ -8,24 +8,29 @@ from torch import Tensor
 
 from ..data.clips import ClipFrame
 from .clip_result import TrackedPerson
-from .clip_window import ClipWindow, TrackAction
+from .clip_window import ClipWindow
 
 
 @dataclass
 class _Track:
-    """Sums over the windows of a track, and its ends."""
+    """Sums over the windows of a track, and its ends: a few numbers, since there may be many tracks."""
 
-    first: TrackAction
-    last: TrackAction
+    start_frame: int
+    start_s: float
     scores: Tensor
     box: Tensor
+    end_frame: int = 0
+    end_s: float = 0.0
     windows: int = 0
     detection: float = 0.0
     area: float = 0.0
 
 
 class ClipTally:
-    """Counts of frames and windows, and the people of all windows; no frame or window is kept."""
+    """Counts of frames and windows, and the people of all windows.
+
+    No frame or window is kept; of every person a few numbers are.
+    """
 
     def __init__(self) -> None:
         self.frames = self.windows = 0
@@ -44,10 +49,11 @@ class ClipTally:
         self.windows += 1
         for person in window.people:
             box = torch.tensor(person.window)
-            track = self._tracks.setdefault(
-                person.track_id, _Track(person, person, torch.zeros(len(person.scores), dtype=torch.float64), box)
-            )
-            track.last = person
+            track = self._tracks.get(person.track_id)
+            if track is None:
+                scores = torch.zeros(len(person.scores), dtype=torch.float64)
+                track = self._tracks[person.track_id] = _Track(person.frames[0], person.start_s, scores, box)
+            track.end_frame, track.end_s = person.frames[-1], person.end_s
             track.scores += torch.tensor(person.scores, dtype=torch.float64)
             track.box = torch.cat([torch.minimum(track.box, box)[:2], torch.maximum(track.box, box)[2:]])
             track.windows += 1
@@ -61,10 +67,10 @@ class ClipTally:
 
     def people(self, classes: tuple[str, ...]) -> list[TrackedPerson]:
         """Everybody, in the order of their ids."""
-        return [_person(track, classes) for _, track in sorted(self._tracks.items())]
+        return [_person(number, self._tracks[number], classes) for number in sorted(self._tracks)]
 
 
-def _person(track: _Track, classes: tuple[str, ...]) -> TrackedPerson:
+def _person(number: int, track: _Track, classes: tuple[str, ...]) -> TrackedPerson:
     scores = track.scores / track.windows
     best = int(scores.argmax())
     x1, y1, x2, y2 = track.box.tolist()
@@ -72,13 +78,13 @@ def _person(track: _Track, classes: tuple[str, ...]) -> TrackedPerson:
         box=(x1, y1, x2, y2),
         label=classes[best],
         score=float(scores[best]),
-        track_id=track.first.track_id,
+        track_id=number,
         scores=tuple(scores.tolist()),
         detection=track.detection / track.windows,
-        start_frame=track.first.frames[0],
-        end_frame=track.last.frames[-1],
-        start_s=track.first.start_s,
-        end_s=track.last.end_s,
+        start_frame=track.start_frame,
+        end_frame=track.end_frame,
+        start_s=track.start_s,
+        end_s=track.end_s,
         windows=track.windows,
         area=track.area / track.windows,
     )

@@ -10,15 +10,13 @@ from torch import Tensor, nn
 from torchvision.transforms import functional as TF
 
 from ..models import ConViTHARPerson, associate_boxes, fuse_scores
+from ..models._detectors import PERSON
 from .image import ActionPipeline, Picture, open_picture
 from .names import model_name
 from .people import Boxes
 from .result import ActionResult, Person
 
 Detector = Callable[[list[Tensor]], Sequence[dict[str, Tensor]]]
-
-PERSON = 1
-"""Label of a person in torchvision's detectors."""
 
 
 class DetectionPipeline:

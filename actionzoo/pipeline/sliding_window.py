@@ -11,8 +11,11 @@ from ..data.clips import ClipFrame
 from ..layers import outermost_boxes
 from ..models import InstanceActionNet, People, View
 from ..tracking import KeypointTracker, collect_tracks
-from .clip_overlay import PATIENCE, Event, Sighting
+from .clip_overlay import Event, Sighting
 from .clip_window import ClipWindow, TrackAction
+
+PATIENCE = KeypointTracker().patience
+"""Frames in a row, of those looked at, that a track may miss."""
 
 
 class _Sampled(NamedTuple):
@@ -31,65 +34,110 @@ class SlidingWindow:
     """Says who does what in the last frames, time and again, as the frames of a clip come in.
 
     Every `stride`-th frame goes through the detector once, and one tracker runs through the whole clip, so that an id
-    means the same person in all windows. Maps and people of the last `model.frames` such frames are kept; no more.
+    means the same person in all windows. Maps and people of the last `model.frames` such frames are kept, and of those
+    that went through the detector with them; no more.
     """
 
     def __init__(
-        self, model: InstanceActionNet, classes: tuple[str, ...], stride: int, hop: int, min_frames: int
+        self,
+        model: InstanceActionNet,
+        classes: tuple[str, ...],
+        *,
+        threshold: float,
+        stride: int,
+        hop: int,
+        min_frames: int,
+        batch: int,
     ) -> None:
         """Describe the windows.
 
         Args:
             model: In eval mode.
             classes: Names of its classes.
+            threshold: Least score of a detected person.
             stride: Step between the frames that are looked at.
             hop: Looked-at frames from one window to the next.
             min_frames: Leave out people who were found in fewer frames of a window, unless it has fewer.
+            batch: Looked-at frames that go through the detector at a time.
+
+        Raises:
+            ValueError: If a number is out of range, or the detector is not in float32.
         """
-        self.model, self.classes = model, classes
-        self.stride, self.hop, self.min_frames = stride, hop, min_frames
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold is a score in [0, 1], got {threshold}")
+        if min(stride, hop, min_frames, batch) < 1 or hop > model.frames:
+            raise ValueError(
+                f"stride, min_frames and batch are at least 1 and hop lies in 1 to {model.frames}, the frames of a "
+                f"window, so that no frame is left out; got {stride}, {min_frames}, {batch} and {hop}"
+            )
+        parameter = next(model.detector.parameters(), None)
+        if parameter is not None and parameter.dtype != torch.float32:
+            raise ValueError(
+                f"people are found in float32, and the detector is in {parameter.dtype}; call model.detector.float() "
+                "and change the precision of model.head alone"
+            )
+        self.model, self.classes, self.threshold = model, classes, threshold
+        self.stride, self.hop, self.min_frames, self.batch = stride, hop, min_frames, batch
 
     def events(self, frames: Iterable[ClipFrame], every: bool = False) -> Iterator[Event]:
         """What comes out of a clip: the frames looked at (`every`: all of them), the people in each, the windows.
 
         Raises:
-            ValueError: If there are no frames.
-            RuntimeError: If they change their size.
+            RuntimeError: If there are no frames, or they change their size.
         """
-        tracker, size = KeypointTracker(patience=PATIENCE), None
+        tracker = KeypointTracker(patience=PATIENCE)
         window: deque[_Sampled] = deque(maxlen=self.model.frames)
         # looked-at frames until the next window, and whether any has come since the last one
         due, pending = self.model.frames, False
-        for index, frame in enumerate(frames):
-            looked_at = index % self.stride == 0
-            if looked_at or every:
+        for group in self._groups(frames, every):
+            seen = deque(self._look([frame for frame, looked_at in group if looked_at], tracker))
+            for frame, looked_at in group:
                 yield frame
-            if not looked_at:
-                continue
+                if not looked_at:
+                    continue
+                window.append(seen.popleft())
+                ids, people = window[-1].ids, window[-1].people
+                yield Sighting(frame.number, tuple(ids.tolist()), people.boxes, people.keypoints)
+                due, pending = due - 1, True
+                if due == 0:
+                    yield self._classify(window)
+                    due, pending = self.hop, False
+        if pending:
+            yield self._classify(window)
+
+    def _groups(self, frames: Iterable[ClipFrame], every: bool) -> Iterator[list[tuple[ClipFrame, bool]]]:
+        """Frames and whether each is looked at: `batch` that are, with those between them, or one that is not."""
+        group, due, size = list[tuple[ClipFrame, bool]](), 0, None
+        for index, frame in enumerate(frames):
             size = size or frame.pixels.shape
             if frame.pixels.shape != size:
                 sizes = f"{size[2]} x {size[1]} to {frame.pixels.shape[2]} x {frame.pixels.shape[1]}"
                 raise RuntimeError(f"the frames of the clip change their size from {sizes}; cut the clip there")
-            window.append(self._look(frame, tracker))
-            people = window[-1].people
-            yield Sighting(frame.number, tuple(window[-1].ids.tolist()), people.boxes, people.keypoints)
-            due, pending = due - 1, True
-            if due == 0:
-                yield self._classify(window)
-                due, pending = self.hop, False
+            looked_at = index % self.stride == 0
+            if looked_at or every:
+                group.append((frame, looked_at))
+                due += looked_at
+            if group and due in (0, self.batch):
+                yield group
+                group, due = [], 0
         if size is None:
-            raise ValueError("the clip has no frames")
-        if pending:
-            yield self._classify(window)
+            raise RuntimeError("the clip has no frames")
+        if group:
+            yield group
 
-    @torch.no_grad()
-    def _look(self, frame: ClipFrame, tracker: KeypointTracker) -> _Sampled:
+    def _look(self, frames: Sequence[ClipFrame], tracker: KeypointTracker) -> Iterator[_Sampled]:
+        """Find and follow the people of frames, if there are any."""
+        if not frames:
+            return
         device = next(self.model.parameters()).device
-        found = self.model.detect(frame.pixels.to(device)[None].float() / 255)
-        people = People(*(values.cpu() for values in found.people[0]))
-        ids = tracker.update(people.keypoints, people.boxes)
-        maps = {name: found.maps[name][0] for name in self.model.pooler.levels}
-        return _Sampled(frame.number, frame.time_s, people, ids, maps, found.view)
+        pixels = torch.stack([frame.pixels for frame in frames]).to(device)
+        with torch.no_grad():
+            found = self.model.detect(pixels.float() / 255, self.threshold)
+        for i, frame in enumerate(frames):
+            people = People(*(values.cpu() for values in found.people[i]))
+            ids = tracker.update(people.keypoints, people.boxes)
+            maps = {name: found.maps[name][i] for name in self.model.pooler.levels}
+            yield _Sampled(frame.number, frame.time_s, people, ids, maps, found.view)
 
     @torch.no_grad()
     def _classify(self, window: Sequence[_Sampled]) -> ClipWindow:

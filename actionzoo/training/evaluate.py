@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checkpoint import atomic_path
+from .._modes import eval_mode
 from ..metrics import accuracy, cohen_kappa, mean_average_precision, wilson_interval
 
 
@@ -50,22 +51,17 @@ def evaluate(
     Raises:
         ValueError: If the loader is empty.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.to(device).eval()
     scores, targets = [], []
     if progress:
         from tqdm import tqdm
 
         loader = tqdm(loader, "scoring", leave=False)
-    try:
+    with eval_mode(model.to(device)):
         for images, target in loader:
             output = model(images.to(device))
             logits = output[0] if isinstance(output, tuple) else output
             scores.append(logits.float().softmax(1).cpu())
             targets.append(target.cpu())
-    finally:
-        for module, mode in modes:
-            module.training = mode
     if not scores:
         raise ValueError("there is nothing to score: the loader is empty")
     probabilities, truth = torch.cat(scores), torch.cat(targets)

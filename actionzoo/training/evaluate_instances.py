@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._modes import eval_mode
 from ..metrics import accuracy, mean_average_precision, wilson_interval
 from .evaluate import Evaluation
 from .instance_features import ClipFeatures
@@ -128,19 +129,14 @@ def evaluate_instances(
         from tqdm import tqdm
 
         loader = tqdm(loader, "scoring", leave=False)
-    modes = [(module, module.training) for module in model.modules()]
-    model.to(device).eval()
     tracks, videos, people = [], [], torch.zeros(2, dtype=torch.long)
-    try:
+    with eval_mode(model.to(device)):
         for batch in loader:
             scores = model(features=batch.features.to(device)).float().softmax(1).cpu()
             clip, score, area = (x.cpu() for x in (batch.clip_index, batch.score, batch.area))
             tracks.append((scores, batch.labels.cpu()))
             videos.append((*video_scores(scores, clip, score, area, len(batch.targets), rule), batch.targets.cpu()))
             people += batch.people.cpu().sum(0)
-    finally:
-        for module, mode in modes:
-            module.training = mode
     if not videos:
         raise ValueError("there is nothing to score: the loader is empty")
     (scores, labels), (of_videos, known, targets) = (tuple(map(torch.cat, zip(*rows))) for rows in (tracks, videos))

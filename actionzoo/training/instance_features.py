@@ -1,8 +1,7 @@
 """Pooled features of the people in clips, kept on disk: the detector is frozen, so it runs once (section 4.2)."""
 
-import hashlib
-import json
 import os
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,14 +13,14 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .._checkpoint import atomic_path, describe
+from .._checkpoint import atomic_path
+from .._modes import eval_mode
 from ..data.labelled_clips import ClipSource, LabelledClip, flip_clip
 from ..models import InstanceActionNet
+from ._features_manifest import check_manifest, describe_features
 from ._pooled_tracks import pool_clip
 
 __all__ = ["ClipFeatures", "InstanceFeatures", "cache_instances"]
-
-MANIFEST = "manifest.json"
 
 
 class ClipFeatures(NamedTuple):
@@ -129,7 +128,11 @@ def cache_instances(
     A file that is there is not made again, so that an interrupted run goes on where it was. Files are named after
     what their clip is, so that one folder serves several splits and folds; `manifest.json` says what they were made
     with, and a folder of another detector or other settings is refused. Features are kept in half precision:
-    200 kB per person of 64 channels, 8 frames and 14x14 cells, 800 kB of 256 channels.
+    200 kB per person of 64 channels, 8 frames and 14x14 cells, 800 kB of 256 channels. A clip that cannot be read does
+    not keep the others from being made, so that after the list is put right only what is new is left to do.
+
+    Under torchrun every process calls this. Each makes its share, then what slower ones have not come to yet, and
+    returns when everything is there.
 
     A track of a clip whose people are known is the person whom it overlaps most, from a mean IoU of 0.5 over the
     frames in which it was found; below that it is nobody. The model is put into eval mode meanwhile.
@@ -154,7 +157,8 @@ def cache_instances(
     Raises:
         ValueError: If a number is out of range, the folder holds features that were made otherwise, or true boxes are
             asked of clips that have none.
-        RuntimeError: If features are not finite in half precision.
+        RuntimeError: If features are not finite in half precision or, at the end, if clips could not be read; the
+            message lists those.
     """
     if views < 1 or not 0 <= hflip <= 1:
         raise ValueError(f"views is at least 1 and hflip a probability, got {views} and {hflip}")
@@ -164,34 +168,64 @@ def cache_instances(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"frames": length, "true_boxes": true_boxes, "whole_frame": whole_frame}
-    _check_manifest(folder, {**_describe(model), **settings})
+    check_manifest(folder, {**describe_features(model), **settings})
 
     features = InstanceFeatures(source, folder, views=views, seed=seed, hflip=hflip)
     wanted = [(i, view) for i in range(len(source)) for view in range(views)]
-    # under torchrun every process makes its share first, then what the others may have left
     rank, processes = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        for share in (wanted[rank::processes], wanted):
-            todo = [(i, view) for i, view in share if not features.file(i, view).exists()]
-            loader: Any = DataLoader(_Views(features, todo), batch_size=None, num_workers=workers)
-            if progress and todo:
-                from tqdm import tqdm
-
-                loader = tqdm(loader, "detecting", initial=len(share) - len(todo), total=len(share), leave=False)
-            for (i, view), clip in zip(todo, loader):
-                stored = pool_clip(model, clip, length, true_boxes, whole_frame)
-                if not stored["features"].isfinite().all():
-                    raise RuntimeError(
-                        f"features of {source.key(i)} are not finite in half precision; check the detector"
-                    )
-                with atomic_path(features.file(i, view)) as temporary:
-                    temporary.write_bytes(save(stored))
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    shares = [wanted[rank::processes]]
+    if processes > 1:
+        # no barrier, which a slow process would let time out; each in an order of its own, so that few meet
+        shares.append(random.Random(rank).sample(wanted, len(wanted)))
+    unreadable: dict[int, str] = {}
+    with eval_mode(model):
+        for share in shares:
+            left = [(i, view) for i, view in share if i not in unreadable]
+            unreadable |= _fill(model, features, left, settings, workers, progress)
+    if unreadable:
+        raise UnreadableClipsError([unreadable[i] for i in sorted(unreadable)])
     return features
+
+
+class UnreadableClipsError(RuntimeError):
+    """Clips that could not be read; the features of all others are there."""
+
+    def __init__(self, messages: Sequence[str]) -> None:
+        listed = "\n".join(messages)
+        super().__init__(
+            f"{len(messages)} clips cannot be read; mend or leave out these files, then call again, which goes on with "
+            f"the features that were made of the others:\n{listed}"
+        )
+        self.messages = list(messages)
+
+
+def _fill(
+    model: InstanceActionNet,
+    features: InstanceFeatures,
+    share: Sequence[tuple[int, int]],
+    settings: dict[str, Any],
+    workers: int,
+    progress: bool,
+) -> dict[int, str]:
+    """Write the features of some clips and views; what cannot be read is told by the clip's number."""
+    todo = [(i, view) for i, view in share if not features.file(i, view).exists()]
+    loader: Any = DataLoader(_Views(features, todo), batch_size=None, num_workers=workers)
+    if progress and todo:
+        from tqdm import tqdm
+
+        loader = tqdm(loader, "detecting", initial=len(share) - len(todo), total=len(share), leave=False)
+    unreadable: dict[int, str] = {}
+    for (i, view), clip in zip(todo, loader):
+        path = features.file(i, view)
+        if isinstance(clip, str):
+            unreadable[i] = clip
+        elif clip is not None and not path.exists():
+            stored = pool_clip(model, clip, settings["frames"], settings["true_boxes"], settings["whole_frame"])
+            if not stored["features"].isfinite().all():
+                raise RuntimeError(f"features of {path.stem} are not finite in half precision; check the detector")
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(save(stored))
+    return unreadable
 
 
 class _Views(Dataset):
@@ -203,58 +237,19 @@ class _Views(Dataset):
     def __len__(self) -> int:
         return len(self.todo)
 
-    def __getitem__(self, k: int) -> LabelledClip:
+    def __getitem__(self, k: int) -> LabelledClip | str | None:
         i, view = self.todo[k]
+        if self.features.file(i, view).exists():  # made by another process meanwhile
+            return None
+        try:
+            return self.read(i, view)
+        except (RuntimeError, OSError) as error:
+            return f"{self.features.source.key(i)}: {error}"
+
+    def read(self, i: int, view: int) -> LabelledClip:
         if view == 0:
             return self.features.source.read(i)
         # a generator of its own, so that a view is the same whoever makes it and in whatever order
         at, mirror = np.random.default_rng([self.features.seed, i, view]).random(2)
         clip = self.features.source.read(i, float(at))
         return flip_clip(clip) if mirror < self.features.hflip else clip
-
-
-# what a detector's people and maps depend on besides its tensors
-_SETTINGS = {
-    "transform": ("min_size", "max_size", "image_mean", "image_std", "size_divisible"),
-    "rpn": ("nms_thresh", "score_thresh", "min_size", "_pre_nms_top_n", "_post_nms_top_n"),
-    "roi_heads": ("score_thresh", "nms_thresh", "detections_per_img"),
-}
-
-
-def _describe(model: InstanceActionNet) -> dict[str, Any]:
-    """What features depend on: the detector's tensors and settings, and how people are pooled."""
-    digest, detector = hashlib.sha256(), model.detector
-    for name, value in sorted(detector.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    parts = {part: getattr(detector, part, None) for part in _SETTINGS}
-    found = {part: {n: getattr(parts[part], n, None) for n in names} for part, names in _SETTINGS.items()}
-    pooler = {name: getattr(model.pooler, name) for name in (
-        "out_size", "mode", "levels", "strides", "canonical_scale", "canonical_level", "sampling_ratio"
-    )}  # fmt: skip
-    return {
-        "detector": f"{type(detector).__name__} {digest.hexdigest()}",
-        "settings": found,
-        "threshold": model.threshold,
-        "pooler": pooler,
-        "version": describe(detector)["version"],
-    }
-
-
-def _check_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """Write what the features are made with, or refuse a folder that was made otherwise."""
-    path, facts = folder / MANIFEST, json.loads(json.dumps(facts))
-    if not path.exists():
-        if any(folder.glob("*.safetensors")):
-            raise ValueError(f"{folder} holds files of something else, as it has no {MANIFEST}; choose another folder")
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete {folder} or choose another folder") from error
-    other = sorted(key for key in facts if before.get(key) != facts[key])
-    if other:
-        said = "; ".join(f"{key} was {before.get(key)}, is {facts[key]}" for key in other)
-        raise ValueError(f"the features in {folder} are stale: {said}. Delete the folder or choose another")

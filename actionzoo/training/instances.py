@@ -22,7 +22,7 @@ from ..data.labelled_clips import ClipSource, FigureClips, FileClips
 from ..models import InstanceActionNet
 from .evaluate import write_report
 from .evaluate_instances import VIDEO_RULES, InstanceBatch, InstanceEvaluation, collate_instances, evaluate_instances
-from .instance_features import ClipFeatures, InstanceFeatures, cache_instances
+from .instance_features import ClipFeatures, InstanceFeatures, UnreadableClipsError, cache_instances
 from .recipes import Recipe, all_but
 from .stages import freeze
 from .tasks import BaseTask, StepTools
@@ -85,9 +85,10 @@ class InstanceActionTask(BaseTask):
             splits: Clips of `train`, and of `val` and `test` where there are.
             classes: Names of the classes.
             name: The data in words.
-            cache: Folder of the features, see `cache_instances`; if None a temporary one that goes with the task.
-            views: Clips of every training video, of which each epoch takes one: the one from the middle and others,
-                which are mirrored as `Recipe.hflip` says.
+            cache: Folder of the features, see `cache_instances`; if None a temporary one that goes with the task,
+                under torchrun one of every process.
+            views: Clips of every training video, of which each epoch takes one: the one from the middle, which is
+                never mirrored, and others, which `Recipe.hflip` mirrors where left and right mean nothing.
             rule: How a video is scored by its tracks, see `video_scores`.
             reduction: See `instance_loss`.
             true_boxes: See `cache_instances`.
@@ -120,10 +121,12 @@ class InstanceActionTask(BaseTask):
             cache = tempfile.mkdtemp(prefix="actionzoo-")
             weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
         self.cache = Path(cache)
+        # splits whose features are there, and whether all views are
+        self.made: set[tuple[str, bool]] = set()
 
     def configure(self, cfg: dict[str, Any], recipe: Recipe) -> None:
         """Note the classes; frames are neither cropped nor scaled, which the detector does itself."""
-        self.recipe = recipe
+        self.recipe, self.made = recipe, set()
         cfg["classes"] = list(self.classes)
 
     def check(self, model: nn.Module) -> None:
@@ -140,7 +143,7 @@ class InstanceActionTask(BaseTask):
             raise ValueError(
                 f"the model has {model.num_classes} classes, the data {len(self.classes)}; create it with as many"
             )
-        self.model = model
+        self.model, self.made = model, set()
 
     def prepare(self, model: nn.Module) -> None:
         """Freeze the detector, BatchNorm statistics included."""
@@ -176,19 +179,45 @@ class InstanceActionTask(BaseTask):
     def dataset(self, split: str, train: bool) -> Dataset:
         """Pooled features of a split; the detector makes those that are not there yet.
 
+        For training it makes those of all splits, so that under torchrun all processes share the work, and the model
+        stays where it is from then on.
+
         Raises:
-            ValueError: If there is no such split, or the cache is of another detector.
+            ValueError: If there is no such split, the recipe mirrors views of which there are none, or the cache is
+                of another detector.
+            RuntimeError: If clips cannot be read; the features of all others are kept.
         """
         if split not in self.sources:
             raise ValueError(f"the data has no {split} split; it has {', '.join(self.splits) or 'none'}")
-        source = self.sources[split]
-        views = {"views": self.views, "hflip": self.recipe.hflip, "seed": self.seed} if train else {}
-        local = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-        self.model.to(self.device or local)
-        cache_instances(
-            self.model, source, self.cache, **views, **self.how, workers=self.workers, progress=self.progress
-        )
-        return _Numbered(InstanceFeatures(source, self.cache, **views, random_view=train), self.numbers)
+        if train and self.recipe.hflip and self.views == 1:
+            raise ValueError(
+                f"the recipe's hflip={self.recipe.hflip:g} mirrors views but the one from the middle, and there is no "
+                "other; set hflip=0, or ask for more views"
+            )
+        wanted = [(name, train and name == split) for name in (self.splits if train else (split,))]
+        self._make([(name, every) for name, every in wanted if not {(name, every), (name, True)} & self.made])
+        views = self._views() if train else {}
+        features = InstanceFeatures(self.sources[split], self.cache, **views, random_view=train)
+        return _Numbered(features, self.numbers)
+
+    def _views(self) -> dict[str, Any]:
+        return {"views": self.views, "hflip": self.recipe.hflip, "seed": self.seed}
+
+    def _make(self, wanted: Sequence[tuple[str, bool]]) -> None:
+        """Make the features of splits, of all views or of the middle alone."""
+        if wanted and not self.made:
+            local = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+            self.model.to(self.device or local)
+        how, unreadable = {**self.how, "workers": self.workers, "progress": self.progress}, []
+        for split, every in wanted:
+            views = self._views() if every else {}
+            try:
+                cache_instances(self.model, self.sources[split], self.cache, **views, **how)
+            except UnreadableClipsError as error:
+                unreadable += error.messages
+        if unreadable:
+            raise UnreadableClipsError(unreadable)
+        self.made.update(wanted)
 
     def step(self, tools: StepTools, batch: Sequence[Any]) -> Tensor:
         """Cross-entropy of everybody in the clips."""
@@ -238,7 +267,7 @@ def instance_figures_task(
     stride: int = 2,
     length: int = 1000,
     size: int = 160,
-    seed: int = 0,
+    figures_seed: int = 0,
     val: bool = False,
     **options: Any,
 ) -> InstanceActionTask:
@@ -250,22 +279,21 @@ def instance_figures_task(
         stride: Step between them, that of the model.
         length: Clips for training; a tenth of it, at least 50, for testing.
         size: Side of the pictures in pixels.
-        seed: Seed of the figures.
+        figures_seed: Seed of the figures.
         val: Also give a `val` split, scored after every epoch.
-        options: Further arguments of `InstanceActionTask`.
+        options: Further arguments of `InstanceActionTask`, such as the seed of its views.
 
     Raises:
         ValueError: If the task shows images or is unknown, or a number is out of range.
     """
     splits = {
         split: FigureClips(
-            ActingFigures(
-                task, split, length if split == "train" else max(length // 10, 50), size, seed, frames=frames * stride
-            ),
+            ActingFigures(task, split, count, size, figures_seed, frames=frames * stride),
             frames,
             stride,
         )
         for split in SPLITS
+        for count in [length if split == "train" else max(length // 10, 50)]
         if val or split != "val"
     }
     classes = splits["train"].figures.classes

@@ -43,9 +43,10 @@ class Recipe:
     warmup_epochs: float = 0.0
     """Length of the linear warm-up, at most half of the run."""
     milestones: tuple[int, ...] = ()
-    """Epochs after which the learning rate drops to a tenth, and stays the same otherwise."""
+    """Epochs after which the learning rate drops to a tenth; between them it stays the same, and there is no cosine."""
     schedule: str = "cosine"
-    """`"cosine"` or `"constant"`: the learning rate after the warm-up where there are no milestones."""
+    """`"cosine"` or `"constant"`: the learning rate after the warm-up. `"constant"` goes without `milestones`, which
+    take the place of the cosine."""
     crop_pct: float = 256 / 260
     """Images are squashed to a square of `input_size / crop_pct`, then cropped, at random or centrally."""
     resize: str = "squash"
@@ -119,6 +120,10 @@ class Recipe:
         for name, words in words_of.items():
             if getattr(self, name) not in words:
                 raise ValueError(f"recipe field {name} is one of {', '.join(words)}, got {getattr(self, name)!r}")
+        if self.schedule == "constant" and self.milestones:
+            raise ValueError(
+                f"schedule='constant' has no drops, got milestones={self.milestones}; leave one of the two out"
+            )
 
     def _check_crop_and_mixup(self) -> None:
         if not 0 <= self.mixup < math.inf:
@@ -277,6 +282,8 @@ recipes: dict[str, Recipe] = {
         warmup_epochs=1,
         label_smoothing=0.1,
         clip_grad=5.0,
+        # left and right may be what tells actions apart
+        hflip=0.0,
     ),
     "people": Recipe(
         source="actionzoo: small pose and action networks from random weights on generated figures",

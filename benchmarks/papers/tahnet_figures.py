@@ -38,25 +38,27 @@ PAIRS = (("walk_left", "walk_right"), ("walk_apart", "walk_towards"), ("lower", 
 """Actions that are each other run backwards, so that order alone tells them apart."""
 
 
-def shares(run: dict[str, Any]) -> dict[str, float]:
-    """Percent right: of all clips, of those who walk alone or with another, and between an action and its reverse."""
+def shares(run: dict[str, Any], clips: int) -> dict[str, float]:
+    """Percent right: of all clips, of those who walk alone or with another, and between an action and its reverse.
+
+    Args:
+        run: Scores and targets of the clips in which somebody was found; the others count as wrong.
+        clips: Clips of every class.
+    """
     classes: list[str] = run["classes"]
     rows = list(zip(run["scores"], run["targets"]))
 
-    def right(names: tuple[str, ...], against: tuple[str, ...]) -> tuple[int, int]:
+    def right(names: tuple[str, ...], against: tuple[str, ...]) -> int:
         among = [classes.index(name) for name in against]
-        chosen = [(max(among, key=row.__getitem__), k) for row, k in rows if classes[k] in names]
-        return sum(best == k for best, k in chosen), len(chosen)
+        return sum(max(among, key=row.__getitem__) == k for row, k in rows if classes[k] in names)
 
     every = tuple(classes)
-    hits, whole = [right(pair, pair) for pair in PAIRS], right(every, every)
     alone, together = (right(pair, every) for pair in PAIRS[:2])
     return {
-        # clips in which nobody was found have no scores and count as wrong
-        "all": 100 * whole[0] / (whole[1] + run["empty"]),
-        "alone": 100 * alone[0] / alone[1],
-        "together": 100 * together[0] / together[1],
-        "order": 100 * sum(hit for hit, _ in hits) / sum(count for _, count in hits),
+        "all": 100 * right(every, every) / (clips * len(classes)),
+        "alone": 100 * alone / (2 * clips),
+        "together": 100 * together / (2 * clips),
+        "order": 100 * sum(right(pair, pair) for pair in PAIRS) / (2 * clips * len(PAIRS)),
     }
 
 
@@ -99,6 +101,9 @@ def main() -> None:
     lengths = {"train": args.length, "test": args.test_length}
     figures = {split: ActingFigures("motion", split, count, 160) for split, count in lengths.items()}
     sources = {split: FigureClips(clips, frames=8, stride=2) for split, clips in figures.items()}
+    clips, rest = divmod(args.test_length, len(figures["test"].classes))
+    if rest:
+        parser.error(f"--test-length is a multiple of the {len(figures['test'].classes)} classes")
     recipe = recipes["instances"].override(epochs=args.epochs)
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in args.seeds:
@@ -114,7 +119,7 @@ def main() -> None:
                 model_args=VARIANTS[name],
             )
             keys = ("videos", "empty", "tracks", "unmatched", "people", "missed", "top1", "track_top1", "train_seconds")
-            facts = {"seed": seed, **{key: run[key] for key in keys}, "shares": shares(run)}
+            facts = {"seed": seed, **{key: run[key] for key in keys}, "shares": shares(run, clips)}
             runs.setdefault(name, []).append(facts)
             print(
                 f"{name} {seed}: " + ", ".join(f"{key} {value:.1f}" for key, value in facts["shares"].items()),

@@ -146,6 +146,22 @@ class TestData:
         assert (source.frames, source.stride, source.figures.frames, source.figures.size) == (3, 4, 12, 64)
         assert (task.views, task.rule) == (1, "score")
 
+    def test_the_seed_changes_the_views_and_no_figure(self):
+        tasks = [read("--data", "figures:motion", "--length", "20", "--seed", seed) for seed in ("0", "3")]
+        keys = [[task.sources[split].key(i) for split in ("train", "test") for i in range(20)] for task in tasks]
+        assert keys[0] == keys[1]
+        assert [task.seed for task in tasks] == [0, 3]
+
+    def test_the_whole_frame(self):
+        given = [read("--data", "figures:motion", *option).how for option in ([], ["--whole-frame"])]
+        assert [how["whole_frame"] for how in given] == [False, True]
+        args = build_parser().parse_args(["eval", "--data", "figures:motion", "--whole-frame"])
+        assert read_task(args, instances.net()).how["whole_frame"] is True
+
+    def test_views_are_for_training(self, saved, capsys):
+        data = ["--data", "figures:motion", "--views", "7"]
+        fails(capsys, "eval", "--model", saved["net"], *data, match="--views is for training")
+
     def test_a_folder(self, videos):
         task = read("--data", str(videos / "clips"), "--video-rule", "area", "--seed", "5")
         assert {split: len(source) for split, source in task.sources.items()} == {"train": 8, "test": 4}
@@ -180,3 +196,5 @@ class TestData:
         model = actionzoo.create("plain_tiny", num_classes=2, backbone_args=persons.TRUNK)
         with pytest.raises(ValueError, match=r"--val-fold, --cache is for models that label .* not a PlainClassifier"):
             read("--data", "x", "--val-fold", "1", "--cache", "y", model=model)
+        with pytest.raises(ValueError, match="--whole-frame is for models that label"):
+            read("--data", "x", "--whole-frame", model=model)

@@ -94,6 +94,19 @@ class TestFileClips:
         assert FileClips([(paths[1], 5), items[0]], 8, 1).key(0) == keys[1]
         assert keys[1].startswith("x-")
 
+    def test_a_file_is_looked_at_once(self, tmp_path, monkeypatch):
+        path = tmp_path / "x.mp4"
+        path.write_bytes(b"0123")
+        clips = FileClips([(path, 0)], 8)
+        key = clips.key(0)
+        # touched while features are being made of it, and then gone
+        path.write_bytes(b"01234")
+        assert clips.key(0) == key != FileClips([(path, 0)], 8).key(0)
+        path.unlink()
+        assert clips.key(0) == key
+        with pytest.raises(FileNotFoundError, match=r"x\.mp4"):
+            FileClips([(path, 0)], 8).key(0)
+
     def test_bad_places(self, video):
         for at in (-0.1, 1.0):
             with pytest.raises(ValueError, match=r"share in \[0, 1\)"):

@@ -143,11 +143,12 @@ class TestDetectInstances:
         assert sum(len(one.scores) for one in found[1]) <= seen[1] < seen[0]
 
     @pytest.mark.parametrize("fails", [False, True], ids=["done", "exception"])
-    def test_the_detectors_threshold_is_restored(self, built, fails, monkeypatch):
+    def test_the_detectors_threshold_stays_as_it_is(self, built, fails, monkeypatch):
         detector, frames = built("keypoints"), torch.rand(1, 3, 64, 64)
         heads, seen = detector.roi_heads, []
 
         def predict(x, own=heads.box_predictor.forward):
+            # another thread could look now
             seen.append(heads.score_thresh)
             if fails:
                 raise OSError("the card fell off")
@@ -159,8 +160,8 @@ class TestDetectInstances:
                 detect_instances(detector, frames)
         else:
             detect_instances(detector, frames)
+        assert seen == [0.05]
         assert heads.score_thresh == 0.05
-        assert 0.4 < seen[0] < 0.5
 
     @pytest.mark.parametrize("chunk", [1, 2, 5, 8])
     def test_chunks_change_nothing(self, built, chunk):

@@ -9,9 +9,20 @@ from torch.testing import assert_close
 import actionzoo
 from actionzoo.data.clips import ClipFrame, clip_info, iter_frames, read_clip
 from actionzoo.models import Instances, People
-from actionzoo.pipeline import ActionResult, ClipActionPipeline, ClipResult, DetectionPipeline, pipeline
+from actionzoo.pipeline import (
+    ActionResult,
+    ClipActionPipeline,
+    ClipResult,
+    DetectionPipeline,
+    clips,
+    pipeline,
+    sliding_window,
+)
 from actionzoo.pipeline.clip_overlay import KeyFrames, Placed, Sighting, place_people
+from actionzoo.pipeline.clip_source import open_frames
+from actionzoo.pipeline.clip_tally import ClipTally
 from actionzoo.pipeline.clip_window import ClipWindow, TrackAction
+from actionzoo.tracking import KeypointTracker
 from tests import instances, persons
 from tests.data import videos
 
@@ -43,22 +54,26 @@ class Scripted:
     """
 
     def __init__(self, model, script, joints=True):
-        self.own, self.script, self.joints, self.looked_at = model.detect, script, joints, []
+        self.own, self.script, self.joints = model.detect, script, joints
+        self.looked_at, self.calls, self.thresholds = [], [], []
         model.detect = self
 
-    def __call__(self, frames):
-        assert len(frames) == 1
-        number = videos.numbers((frames[0, :, None] * 255).round())[0]
-        self.looked_at.append(number)
+    def __call__(self, frames, threshold):
+        self.thresholds.append(threshold)
+        numbers = videos.numbers((frames.transpose(0, 1) * 255).round())
+        self.looked_at += numbers
+        self.calls.append(len(numbers))
+        _, maps, view = self.own(frames, threshold)
+        return Instances([self.people(number) for number in numbers], maps, view)
+
+    def people(self, number):
         found = self.script(number)
         poses = [pose(box, arms) if self.joints else [] for box, arms, _ in found]
-        people = People(
+        return People(
             torch.tensor([box for box, _, _ in found]).reshape(-1, 4),
             torch.tensor([score for _, _, score in found]),
             torch.tensor(poses).reshape(len(found), -1 if found and self.joints else 0, 3),
         )
-        _, maps, view = self.own(frames)
-        return Instances([people], maps, view)
 
 
 def two(number):
@@ -83,6 +98,11 @@ def build(script=two, joints=True, **settings):
     torch.nn.init.normal_(model.get_classifier().weight, std=20.0)
     detector = Scripted(model, script, joints)
     return ClipActionPipeline(model, **settings), detector
+
+
+def frames(pixels):
+    """A clip of one frame, as its caller makes it."""
+    return iter([ClipFrame(5, 0.2, pixels)])
 
 
 @pytest.fixture(scope="module")
@@ -177,12 +197,57 @@ class TestWindows:
         def brief(number):
             return two(number) if number == 2 else two(number)[1:]
 
-        assert [p.track_id for p in next(build(brief, stride=1)[0].stream(pixels(4))).people] == [0]
-        (once, _) = next(build(brief, stride=1, min_frames=1)[0].stream(pixels(4))).people[::-1]
+        assert [p.track_id for p in next(build(brief, stride=1, min_frames=2)[0].stream(pixels(4))).people] == [0]
+        # unless it is asked for, nobody is
+        (once, _) = next(build(brief, stride=1)[0].stream(pixels(4))).people[::-1]
         assert (once.frames, once.start_s, once.end_s) == ((2,), 0.08, 0.08)
         assert once.boxes.tolist() == [list(right(2))]
         # of a single frame everybody counts
-        assert len(next(build(stride=1)[0].stream(pixels(1))).people) == 2
+        assert len(next(build(stride=1, min_frames=2)[0].stream(pixels(1))).people) == 2
+
+    @pytest.mark.parametrize("batch", [2, 3, 16])
+    @pytest.mark.parametrize("stride", [1, 2])
+    def test_several_frames_at_a_time_give_the_same(self, tmp_path, batch, stride):
+        results = []
+        for several in (1, batch):
+            pipe, detector = build(stride=stride, hop=3, batch=several)
+            result = pipe.annotate(pixels(23), tmp_path / f"{several}.mp4", fps=10)
+            windows = pipe(pixels(23), fps=10).windows
+            results.append((result, windows, read_clip(tmp_path / f"{several}.mp4", 23)))
+            assert max(detector.calls) == min(several, 23 if stride == 1 else 12)
+        (one, windows, drawn), (other, others, drawn_too) = results
+        assert (one.frames, one.sampled, one.num_windows) == (other.frames, other.sampled, other.num_windows)
+        assert torch.equal(drawn, drawn_too)
+        assert [window.frames for window in windows] == [window.frames for window in others]
+        for person, person_too in zip(
+            (person for window in windows for person in window.people),
+            (person for window in others for person in window.people),
+            strict=True,
+        ):
+            assert (person.track_id, person.frames) == (person_too.track_id, person_too.frames)
+            assert_close(torch.tensor(person.scores), torch.tensor(person_too.scores), rtol=1e-4, atol=1e-5)
+
+    def test_what_is_set_later_counts(self):
+        pipe, detector = build()
+        pipe.stride, pipe.hop, pipe.min_frames, pipe.batch, pipe.threshold = 1, 4, 2, 4, 0.25
+        assert [window.frames for window in pipe.stream(pixels(8))] == [(0, 1, 2, 3), (4, 5, 6, 7)]
+        assert (detector.calls, detector.thresholds) == ([4, 4], [0.25, 0.25])
+        pipe.hop = 9
+        with pytest.raises(ValueError, match="hop lies in 1 to 4"):
+            pipe(pixels(8))
+
+    def test_a_head_in_half_precision(self):
+        scores = []
+        for dtype in (torch.float32, torch.bfloat16):
+            pipe, _ = build(stride=1)
+            pipe.model.head.to(dtype)
+            scores.append(torch.tensor([person.scores for person in next(pipe.stream(pixels(4))).people]))
+        assert_close(*scores, rtol=0, atol=0.2)
+
+    def test_a_detector_in_half_precision_is_refused(self):
+        model = instances.net(3).to(torch.bfloat16)
+        with pytest.raises(ValueError, match=r"found in float32, and the detector is in torch\.bfloat16"):
+            ClipActionPipeline(model)
 
     def test_a_detector_without_joints(self):
         pipe, _ = build(joints=False, stride=1)
@@ -226,8 +291,8 @@ class TestMemory:
     def count_maps(detector, alive):
         own = detector.own
 
-        def detect(frames):
-            people, maps, view = own(frames)
+        def detect(frames, threshold):
+            people, maps, view = own(frames, threshold)
             arrays = {name: value.numpy().copy() for name, value in maps.items()}
             alive.update(arrays.values())
             return Instances(people, {name: torch.from_numpy(array) for name, array in arrays.items()}, view)
@@ -259,6 +324,36 @@ class TestMemory:
         assert result.windows == []
         assert len(result.key_frames) <= 8
         assert len(maps) == len(frames) == 0
+
+    def test_of_a_person_a_few_numbers_are_kept(self, monkeypatch):
+        alive, most = Alive(), []
+
+        def appears(number):
+            # on either side by turns, too far away to be the same
+            return [((30.0 * (number % 2), 4.0, 30.0 * (number % 2) + 8, 28.0), "up", 0.9)]
+
+        monkeypatch.setattr(sliding_window, "KeypointTracker", Strangers)
+        pipe, _ = build(appears, stride=1, hop=4)
+        own = ClipTally.add
+        monkeypatch.setattr(
+            ClipTally, "add", lambda tally, w: alive.update(w.people) or own(tally, w) or most.append(len(alive))
+        )
+        result = pipe.annotate(pixels(40), fps=10)
+        assert [person.track_id for person in result.people] == list(range(40))
+        assert [(p.start_frame, p.end_frame, p.windows) for p in result.people] == [(i, i, 1) for i in range(40)]
+        # those of three windows are where labels may still be drawn, four a window, and those on kept pictures
+        assert len(most) == 10
+        assert max(most) <= 6 * 4 + 8
+        assert len(alive) <= 8
+
+
+class Strangers(KeypointTracker):
+    """Takes everybody for somebody new."""
+
+    def update(self, keypoints, boxes=None):
+        self.reset()
+        self.seen = getattr(self, "seen", 0) + len(keypoints)
+        return torch.arange(self.seen - len(keypoints), self.seen)
 
 
 class Alive:
@@ -316,12 +411,19 @@ class TestSources:
             (torch.zeros(3, 4, 8, 8), ValueError, r"\(3, T, H, W\) uint8, got \(3, 4, 8, 8\) torch.float32"),
             (torch.zeros(3, 8, 8, dtype=torch.uint8), ValueError, r"got \(3, 8, 8\)"),
             (torch.zeros(3, 0, 8, 8, dtype=torch.uint8), ValueError, r"got \(3, 0, 8, 8\)"),
-            (iter([]), ValueError, "no frames"),
+            (iter([]), RuntimeError, "no frames"),
             (iter([torch.zeros(3, 8, 8)]), TypeError, "ClipFrames .* got Tensor"),
             (ClipFrame(0, 0.0, torch.zeros(3, 8, 8)), TypeError, "got ClipFrame"),
+            (frames(torch.zeros(3, 8, 8)), ValueError, r"\(3, H, W\) uint8, got \(3, 8, 8\) torch.float32"),
+            (frames(torch.zeros(8, 8, 3, dtype=torch.uint8)), ValueError, r"frame 5 are .* got \(8, 8, 3\)"),
+            (frames(torch.zeros(3, 0, 8, dtype=torch.uint8)), ValueError, r"got \(3, 0, 8\)"),
+            (frames(np.zeros((3, 8, 8), dtype=np.uint8)), ValueError, r"got \(3, 8, 8\) uint8"),
             (1.5, TypeError, "got float"),
         ],
-        ids=["absent", "float", "rank", "empty", "no-frames", "tensors", "one-frame", "number"],
+        ids=[
+            *("absent", "float", "rank", "empty", "no-frames", "tensors", "one-frame"),
+            *("frame-float", "frame-rank", "frame-empty", "frame-array", "number"),
+        ],
     )
     def test_what_is_no_clip_is_refused(self, clip, error, match):
         with pytest.raises(error, match=match):
@@ -336,6 +438,9 @@ class TestSources:
         frames = [ClipFrame(i, i / 10, pixels(4)[:, i, :, : 48 - 8 * (i > 1)]) for i in range(4)]
         with pytest.raises(RuntimeError, match="change their size from 48 x 32 to 40 x 32"):
             build(nobody, stride=1)[0](iter(frames))
+        # those that are not looked at, too
+        with pytest.raises(RuntimeError, match="change their size"):
+            build(nobody, stride=3)[0](iter(frames[:3]))
 
     def test_a_file_cut_short_is_labelled_as_far_as_it_goes(self, video, tmp_path):
         whole = videos.make_video(tmp_path / "whole.mp4", 40, container_options={"movflags": "faststart"})
@@ -352,6 +457,39 @@ class TestSources:
     def test_seconds(self):
         pipe, _ = build(stride=1)
         assert pipe.annotate(pixels(20), fps=10, seconds=0.5).frames == 5
+        for seconds in (0, -1.0, float("nan")):
+            with pytest.raises(ValueError, match="seconds is more than 0"):
+                pipe.annotate(pixels(20), seconds=seconds)
+
+    @pytest.mark.parametrize("end", ["seconds", "stop", "error", "stream"])
+    def test_the_source_is_closed_wherever_it_ends(self, monkeypatch, end):
+        state = []
+
+        def opened(clip, fps):
+            try:
+                yield from open_frames(clip, fps)
+            finally:
+                state.append("closed")
+
+        def script(number):
+            if end == "error" and number == 4:
+                raise RuntimeError("the detector broke")
+            return two(number)
+
+        monkeypatch.setattr(clips, "open_frames", opened)
+        pipe, _ = build(script, stride=1)
+        if end == "stream":
+            stream = pipe.stream(pixels(20))
+            next(stream)
+            stream.close()
+        elif end == "error":
+            with pytest.raises(RuntimeError, match="the detector broke"):
+                pipe.annotate(pixels(20))
+        else:
+            answers = iter([False] * 5 + [True])
+            limit = {"seconds": 0.5} if end == "seconds" else {"stop": lambda: next(answers)}
+            assert pipe.annotate(pixels(20), fps=10, **limit).frames == 5
+        assert state == ["closed"]
 
 
 class TestResult:
@@ -375,13 +513,17 @@ class TestResult:
 
     def test_whose_action_is_the_clips(self):
         pipe, _ = build(stride=1)
-        surest, largest = pipe(pixels(6)), pipe(pixels(6), benchmark="area")
+        surest, largest, mean = (pipe(pixels(6), rule=rule) for rule in ("score", "area", "mean"))
+        assert pipe(pixels(6)).top(3) == surest.top(3)
         assert surest.label == surest.people[0].label
         assert surest.score == surest.people[0].score == surest.top(1)[0][1]
         assert largest.top(3) == largest.people[1].top(CLASSES, 3)
         assert largest.top(3) != surest.top(3)
-        with pytest.raises(ValueError, match="benchmark is 'confidence' or 'area', got 'first'"):
-            pipe(pixels(6), benchmark="first")
+        average = torch.tensor([person.scores for person in mean.people]).mean(0)
+        assert (mean.label, mean.score) == (CLASSES[int(average.argmax())], pytest.approx(float(average.max())))
+        assert mean.top(3) != surest.top(3)
+        with pytest.raises(ValueError, match="rule is one of score, area, mean, got 'first'"):
+            pipe(pixels(6), rule="first")
 
     def test_nobody(self, tmp_path):
         result = build(nobody)[0](pixels(6))
@@ -474,6 +616,30 @@ class TestAnnotated:
         assert result.num_windows == len(rows) == 3
         assert list(tmp_path.iterdir()) == [tmp_path / "a.jsonl"]
 
+    @pytest.mark.parametrize(
+        ("video", "lines", "error", "match"),
+        [
+            ("a.webm", None, ValueError, r"ends in .mp4, .*, got 'a.webm'"),
+            ("absent/a.mp4", None, FileNotFoundError, "no such folder: .*absent"),
+            (None, "absent/a.jsonl", FileNotFoundError, "no such folder: .*absent"),
+            ("clip.mp4", None, ValueError, "clip.mp4 is read from or written to already"),
+            (None, "folder/../clip.mp4", ValueError, "clip.mp4 is read from or written to already"),
+            ("a.mp4", "a.mp4", ValueError, "a.mp4 is read from or written to already"),
+        ],
+        ids=["suffix", "folder", "folder-of-lines", "own-input", "own-input-for-lines", "one-file"],
+    )
+    def test_what_cannot_be_written_is_refused_before_a_frame_is_read(self, tmp_path, video, lines, error, match):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "clip.mp4").write_bytes(b"the clip")
+        pipe, detector = build()
+        video, lines = (name and tmp_path / name for name in (video, lines))
+        with pytest.raises(error, match=match):
+            pipe.annotate(tmp_path / "clip.mp4", video, lines)
+        with (tmp_path / "clip.mp4").open("rb") as opened, pytest.raises(error, match=match):
+            pipe.annotate(opened, video, lines)
+        assert detector.looked_at == []
+        assert (tmp_path / "clip.mp4").read_bytes() == b"the clip"
+
     def test_nothing_is_left_behind_by_a_failure(self, video, tmp_path):
         def fails(number):
             if number == 12:
@@ -512,7 +678,7 @@ class TestPlacing:
     def place(self, *events, window=2):
         """For every frame its people: letter, place and label."""
         rows = {}
-        for frame, people in place_people(events, window):
+        for frame, people in place_people(events, window, 5):
             for person in people:
                 assert_close(person.keypoints, person.box[0].expand(1, 3))
             rows[frame.number] = [
@@ -575,7 +741,7 @@ class TestPlacing:
                 read += isinstance(event, ClipFrame)
                 yield event
 
-        for frame, _ in place_people(events(), 4):
+        for frame, _ in place_people(events(), 4, 5):
             assert frame.number == given
             given += 1
             held.append(read - given)
@@ -599,9 +765,17 @@ class TestBuilding:
         model = instances.net(3)
         pipe = pipeline(model, threshold=0.25, stride=3, hop=1)
         assert isinstance(pipe, ClipActionPipeline)
-        assert (pipe.model.threshold, pipe.stride, pipe.hop) == (0.25, 3, 1)
+        assert (pipe.threshold, pipe.stride, pipe.hop) == (0.25, 3, 1)
         assert pipe.classes == ("class_0", "class_1", "class_2")
-        assert pipeline(model).model.threshold == 0.25
+
+    def test_two_pipelines_of_one_model_do_not_change_each_other(self):
+        model = instances.net(3)
+        detector = Scripted(model, two)
+        first, second, third = pipeline(model, threshold=0.25), pipeline(model, threshold=0.75), pipeline(model)
+        for pipe in (first, second, third, first):
+            pipe(pixels(1))
+        assert detector.thresholds == [0.25, 0.75, 0.5, 0.25]
+        assert model.threshold == 0.5
 
     def test_from_a_saved_model(self, tmp_path):
         model = instances.net(3)
@@ -610,24 +784,34 @@ class TestBuilding:
         assert pipeline(f"local-dir:{tmp_path}").classes == CLASSES
 
     def test_random_weights_are_refused(self):
-        with pytest.raises(RuntimeError, match="no weights for the whole of 'instance_action_tahnet_v3'"):
-            pipeline("instance_action_tahnet_v3")
+        for tag in ("", ".absent"):
+            with pytest.raises(RuntimeError, match="no weights for the whole of 'instance_action_tahnet_v3'") as error:
+                pipeline(f"instance_action_tahnet_v3{tag}")
+            # what to do, and no models of pictures
+            assert "actionzoo train --model instance_action_tahnet_v3" in str(error.value)
+            assert "give local-dir:DIR" in str(error.value)
+            assert "prfnet" not in str(error.value)
+        with pytest.raises(RuntimeError, match=r"models of the same task that have some: .*prfnet_tiny"):
+            pipeline("prfnet_resnet50")
+        with pytest.raises(ValueError, match="no weights tagged 'absent'"):
+            pipeline("prfnet_tiny.absent")
 
     @pytest.mark.parametrize(
         ("settings", "match"),
         [
             ({"threshold": 1.5}, "threshold is a score"),
-            ({"stride": 0}, "stride and min_frames are at least 1"),
+            ({"stride": 0}, "stride, min_frames and batch are at least 1"),
+            ({"batch": 0}, "stride, min_frames and batch are at least 1"),
             ({"hop": 0}, "hop lies in 1 to 4"),
             ({"hop": 5}, "hop lies in 1 to 4"),
-            ({"min_frames": 0}, "min_frames are at least 1"),
+            ({"min_frames": 0}, "min_frames and batch are at least 1"),
         ],
     )
     def test_numbers_out_of_range_are_refused(self, settings, match):
         model = instances.net(3)
         with pytest.raises(ValueError, match=match):
             ClipActionPipeline(model, **settings)
-        assert model.threshold == 0.5
+        assert model.training
 
     def test_other_models_are_refused(self):
         with pytest.raises(ValueError, match="ConViTHAR does not label people in clips"):
@@ -644,7 +828,13 @@ class TestBuilding:
 
     def test_another_detector(self):
         model, other = instances.net(3), instances.detector()
+        own, names = model.detector, model.state_dict().keys()
         pipe = pipeline(model, detector=other)
+        # the model of the caller stays as it is, and shares its head
+        assert model.detector is own
+        assert pipe.model.head is model.head
+        assert pipe.model.pretrained_cfg is not model.pretrained_cfg
+        assert model.state_dict().keys() == names
         assert pipe.model.detector is other
         assert not other.training
         assert not any(parameter.requires_grad for parameter in other.parameters())

@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -183,14 +185,43 @@ class TestFolder:
             (lambda m: setattr(m, "threshold", 0.7), "threshold was 0.5, is 0.7"),
             (lambda m: setattr(m.detector.roi_heads, "nms_thresh", 0.9), "settings was"),
             (lambda m: setattr(m.detector.transform, "min_size", (96,)), "settings was"),
+            (lambda m: setattr(m.detector.transform, "fixed_size", (64, 96)), "settings was"),
+            (lambda m: setattr(m.detector.transform, "_skip_resize", True), "settings was"),
+            (lambda m: setattr(m.detector.rpn.anchor_generator, "aspect_ratios", ((1.0,),) * 3), "settings was"),
+            (lambda m: setattr(m.detector.roi_heads.box_roi_pool, "sampling_ratio", 1), "settings was"),
+            (lambda m: setattr(m.detector.roi_heads.keypoint_roi_pool, "canonical_scale", 100), "settings was"),
+            (lambda m: setattr(m.detector.rpn.box_coder, "weights", (2.0, 1.0, 1.0, 1.0)), "settings was"),
         ],
-        ids=["weight", "statistic", "mode", "threshold", "suppression", "size"],
-    )
+        ids=["weight", "statistic", "mode", "threshold", "suppression", "size", "fixed-size", "no-resize", "ratios",
+             "box-pool", "joint-pool", "coder"],
+    )  # fmt: skip
     def test_features_of_another_detector_are_refused(self, model, tmp_path, change, said):
         cached(model, instances.figures(length=0), tmp_path)
         change(model)
         with pytest.raises(ValueError, match=f"stale: {said}.*Delete the folder or choose another"):
             cached(model, instances.figures(length=0), tmp_path)
+
+    def test_equal_weights_with_other_anchors_are_another_detector(self, model, tmp_path):
+        settings = {"anchor_sizes": ((8,), (16,), (48,))}
+        other = instances.net(detector_args={**instances.DETECTOR, **settings}).eval()
+        other.detector.load_state_dict(model.detector.state_dict())
+        cached(model, instances.figures(length=0), tmp_path)
+        with pytest.raises(ValueError, match=r"stale: detector_args was .*settings was .*\[\[16\].*, is .*\[\[8\]"):
+            cached(other, instances.figures(length=0), tmp_path)
+
+    def test_a_folder_that_another_process_begins_just_now(self, model, tmp_path, monkeypatch):
+        source, own = instances.figures(length=1), Path.exists
+
+        def exists(path):
+            found = own(path)
+            if path == tmp_path / "manifest.json" and not found:
+                # right after this look the other one writes its manifest and a file
+                monkeypatch.setattr(Path, "exists", own)
+                cached(model, source, tmp_path, true_boxes=True)
+            return found
+
+        monkeypatch.setattr(Path, "exists", exists)
+        assert len(cached(model, source, tmp_path, true_boxes=True)) == 1
 
     @pytest.mark.parametrize("change", [{"frames": 5}, {"true_boxes": True}, {"whole_frame": True}], ids=str)
     def test_features_made_in_another_way_are_refused(self, model, tmp_path, change):
@@ -237,7 +268,49 @@ class TestFolder:
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", "1")
         cached(model, source, tmp_path, true_boxes=True)
-        assert read == [1, 3, 0, 2, 4]
+        assert read[:2] == [1, 3]
+        assert sorted(read[2:]) == [0, 2, 4]
+
+    def test_what_another_process_makes_meanwhile_is_left_to_it(self, model, tmp_path, monkeypatch):
+        whole = cached(model, instances.figures(length=5), tmp_path / "whole", true_boxes=True)
+        source, pools, own = instances.figures(length=5), [], model.pool
+        read = []
+        monkeypatch.setattr(source, "read", lambda i, at=None: read.append(i) or type(source).read(source, i, at))
+
+        def pool(*args):
+            pools.append(1)
+            if len(pools) == 1:
+                # while the first of our share is pooled, the other process finishes everything else
+                for i in range(1, 5):
+                    shutil.copy(whole.file(i), tmp_path / "shared")
+            return own(*args)
+
+        monkeypatch.setattr(model, "pool", pool)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", "0")
+        found = cached(model, source, tmp_path / "shared", true_boxes=True)
+        assert (read, len(pools)) == ([0], 1)
+        assert all(torch.equal(found[i].features, whole[i].features) for i in range(5))
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_clips_that_cannot_be_read_are_told_at_the_end(self, model, tmp_path, monkeypatch, workers, processes):
+        paths = [tmp_path / f"{name}.mp4" for name in "abcd"]
+        for path in paths:
+            write_clip(path, torch.zeros(3, 6, 64, 64, dtype=torch.uint8))
+        for path in (paths[0], paths[2]):
+            path.write_bytes(b"no video")
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        monkeypatch.setenv("RANK", str(processes - 1))
+        source, cache = FileClips([(path, 0) for path in paths], 4), tmp_path / "cache"
+        with pytest.raises(RuntimeError, match=r"(?s)2 clips cannot be read.*\na-.*a\.mp4.*\nc-.*c\.mp4") as caught:
+            cached(model, source, cache, whole_frame=True, workers=workers, views=2)
+        assert not any(path in str(caught.value) for path in ("b.mp4", "d.mp4"))
+        assert len(list(cache.glob("*.safetensors"))) == 2 * 2
+        # the list without them: nothing is left to do
+        source.items = [source.items[i] for i in (1, 3)]
+        monkeypatch.setattr(model, "pool", None)
+        assert len(cached(model, source, cache, whole_frame=True, views=2)) == 2
 
     @pytest.mark.parametrize("change", [{"views": 0}, {"hflip": 1.5}, {"frames": 0}], ids=str)
     def test_bad_numbers(self, model, tmp_path, change):

@@ -409,12 +409,67 @@ class TestTask:
                 with pytest.raises(ValueError, match="stale: pooler"):
                     data.dataset("train", True)
 
+    def test_all_splits_are_made_before_training_and_then_the_model_stays(self, monkeypatch):
+        data, seen = task(("train", "val", "test"), views=2, device="cpu"), []
+        model = instances.net(len(CLASSES))
+        monkeypatch.setattr("actionzoo.training.instances.cache_instances", lambda *a, **how: seen.append((a[1], how)))
+        data.check(model)
+        data.configure({}, RECIPE)
+        data.dataset("train", train=True)
+        assert [source for source, _ in seen] == [data.sources[split] for split in ("train", "val", "test")]
+        assert [how.get("views", 1) for _, how in seen] == [2, 1, 1]
+        monkeypatch.setattr(model, "to", None)
+        for split in ("val", "test", "train"):
+            data.dataset(split, train=False)
+        data.dataset("train", train=True)
+        assert len(seen) == 3
+
+    def test_scoring_makes_its_own_split_alone(self, monkeypatch):
+        data, seen = task(views=2), []
+        monkeypatch.setattr("actionzoo.training.instances.cache_instances", lambda *a, **how: seen.append((a[1], how)))
+        data.check(instances.net(len(CLASSES)))
+        data.configure({}, RECIPE)
+        data.dataset("train", train=False)
+        assert [(source, how.get("views", 1)) for source, how in seen] == [(data.sources["train"], 1)]
+        # the views are not there yet
+        data.dataset("train", train=True)
+        assert [how.get("views", 1) for _, how in seen] == [1, 2, 1]
+
+    def test_clips_that_cannot_be_read_in_any_split(self, tmp_path):
+        items = {split: [(tmp_path / f"{split}{i}.mp4", 0) for i in range(2)] for split in ("train", "test")}
+        for rows in items.values():
+            write_clip(rows[0][0], torch.zeros(3, 6, 64, 64, dtype=torch.uint8))
+            rows[1][0].write_bytes(b"no video")
+        data = instance_videos_task(
+            ActionSamples(("one",), items), 4, 1, cache=tmp_path / "features", whole_frame=True, progress=False
+        )
+        data.check(instances.net(1))
+        data.configure({}, RECIPE)
+        with pytest.raises(RuntimeError, match=r"(?s)2 clips cannot be read.*\ntrain1-.*\ntest1-"):
+            data.dataset("train", train=True)
+        assert len(list((tmp_path / "features").glob("*.safetensors"))) == 2
+
+    def test_mirrors_without_a_view_to_mirror_are_refused(self):
+        data = task()
+        data.check(instances.net(len(CLASSES)))
+        data.configure({}, RECIPE.override(hflip=0.5))
+        with pytest.raises(ValueError, match=r"hflip=0\.5 mirrors views but the one from the middle.*hflip=0, or ask"):
+            data.dataset("train", train=True)
+        # a model may be scored whatever the recipe says
+        assert len(data.dataset("test", train=False)) == 8
+
     def test_figures(self):
         data = instance_figures_task("crowd", frames=4, stride=3, length=20, size=48, val=True, views=2)
         assert {split: len(source) for split, source in data.sources.items()} == {"train": 20, "val": 50, "test": 50}
         assert data.sources["train"].figures.frames == 12
         assert (data.headline, data.views) == ("track_top1", 2)
         assert data.sources["train"].key(0) != data.sources["test"].key(0)
+        # the seed of the views changes no figure
+        seeds = [{}, {"seed": 3}, {"figures_seed": 3}]
+        tasks = [instance_figures_task("crowd", length=20, size=48, **args) for args in seeds]
+        assert [data.seed for data in tasks] == [0, 3, 0]
+        same, views, other = (data.sources["test"].key(0) for data in tasks)
+        assert same == views != other
 
 
 class TestReheading:

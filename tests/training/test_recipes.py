@@ -65,11 +65,15 @@ def test_the_instance_guided_papers_printed_hyper_parameters():
     assert nucla.lasting(10_000, 983) == nucla
 
 
-def test_a_constant_rate_comes_after_a_warm_up_and_drops_at_milestones():
+def test_a_constant_rate_comes_after_a_warm_up():
     recipe = recipes["scratch"].override(epochs=8, warmup_epochs=2, schedule="constant")
     assert [learning_rate_factor(recipe, epoch) for epoch in (0, 1, 2, 7.9)] == pytest.approx([1e-3, 0.5, 1, 1])
-    dropped = recipe.override(milestones=(4,))
-    assert [learning_rate_factor(dropped, epoch) for epoch in (1, 3.9, 4, 7.9)] == pytest.approx([0.5, 1, 0.1, 0.1])
+    with pytest.raises(ValueError, match=r"'constant' has no drops, got milestones=\(4,\); leave one"):
+        recipe.override(milestones=(4,))
+
+
+def test_clips_of_people_are_not_mirrored_unasked():
+    assert {recipes[name].hflip for name in ("instances", "tahnet_ntu", "tahnet_nucla")} == {0.0}
 
 
 def test_iterations_become_epochs():
