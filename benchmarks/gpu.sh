@@ -18,7 +18,7 @@ open(sys.argv[1], "w").write(json.dumps(facts, indent=1) + "\n")
 print(facts)
 EOF
 
-python3 -m pytest -q tests/layers tests/losses tests/models tests/test_contract.py -p no:cacheprovider \
+python3 -m pytest -q tests/layers tests/losses tests/models tests/pipeline tests/test_tracking.py tests/test_contract.py -p no:cacheprovider \
     --junitxml "$out/tests.xml" 2>&1 | tee "$out/tests.txt"
 status=${PIPESTATUS[0]}
 exit "$status"

@@ -50,8 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     command("list", listing.add_list_arguments, listing.run_list, "List the models.")
     command("info", listing.add_info_arguments, listing.run_info, "Say what is known of a model.")
-    command("predict", predict.add_arguments, predict.run, "Label pictures, clips or the people in them, and write copies.")
-    command("train", train.add_arguments, train.run, "Train a model on labelled pictures, people with joints, or both.")
+    command("predict", predict.add_arguments, predict.run, "Label pictures, clips or the people in them, and draw it.")
+    command("train", train.add_arguments, train.run, "Train a model on pictures, clips, or people with joints.")
     command("eval", evaluate.add_arguments, evaluate.run, "Score a model on the data that it could be trained on.")
     command("verify", listing.add_verify_arguments, listing.run_verify, "Check the sha256 of weights on disk.")
     return parser
