@@ -50,12 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Label every picture or clip; one that cannot be read is reported and does not stop the others."""
     from ..pipeline import ClipActionPipeline, pipeline
 
-    if args.top < 1:
-        raise ValueError(f"--top is at least 1, got {args.top}")
-    if args.attention and (args.no_draw or args.no_write):
-        given = "--no-draw" if args.no_draw else "--no-write"
-        raise ValueError(f"--attention writes a picture and {given} none; give one of them")
-    predict_clips.check(args)
+    _check_options(args)
     default = [Input(DEFAULT_PICTURE, "picture", True)], []
     inputs, missing = expand(args.inputs, args.frames_folder) if args.inputs else default
     boxes = None if args.boxes is None else [_parse_box(text) for text in args.boxes]
@@ -106,6 +101,16 @@ def run(args: argparse.Namespace) -> int:
     if interrupted:
         raise KeyboardInterrupt
     return 1 if failures else 0
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse what is out of range, or does not go together, before anything is loaded."""
+    if args.top < 1:
+        raise ValueError(f"--top is at least 1, got {args.top}")
+    if args.attention and (args.no_draw or args.no_write):
+        given = "--no-draw" if args.no_draw else "--no-write"
+        raise ValueError(f"--attention writes a picture and {given} none; give one of them")
+    predict_clips.check(args)
 
 
 def _check_fit(pipe: Any, name: str, inputs: Sequence[Input], boxes: Any, args: argparse.Namespace) -> None:
