@@ -126,7 +126,9 @@ class PoseDotEncoder(nn.Module):
         else:
             radius = self._radius(boxes.detach().reshape(batch, count, 4), height, width)
         winner = _paint(points[..., :2], seen, radius, largest, height, width)
-        color = self.colors.to(images.dtype)[winner.clamp(min=0) % joints].permute(0, 3, 1, 2)
+        # a colour plane at a time is several times faster than a pixel at a time; the first is that of no dot
+        palette = torch.cat([self.colors.new_zeros(3, 1), self.colors.T.repeat(1, count)], 1).to(images.dtype)
+        color = palette.index_select(1, winner.flatten() + 1).reshape(3, batch, height, width).transpose(0, 1)
         return torch.where(winner[:, None] >= 0, color, images)
 
     def _largest(self, height: int, width: int) -> int:

@@ -287,6 +287,8 @@ def yolof_tiny(**kwargs: Any) -> YOLOF:
         "out_channels": 64,
         "mid_channels": 32,
         "dilations": (1, 2, 3, 4),
+        # 16 to 128 pixels: at 192 pixels a hand is smaller than two cells
+        "anchor_scales": (1, 1.5, 2.25, 4, 8),
         "min_size": 192,
         "max_size": 320,
         "detections_per_img": 30,

@@ -66,6 +66,7 @@ class TestValues:
         assert 0.05 < (want != images).float().mean() < 0.98
         found = encoder.to(device)(images.to(device), keypoints.to(device), boxes.to(device) if own_size else None)
         assert found.dtype == dtype
+        assert found.is_contiguous()
         assert_close(found.cpu(), want, rtol=0, atol=tolerance)
 
     @pytest.mark.parametrize("layout", LAYOUTS)
