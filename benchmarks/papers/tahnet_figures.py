@@ -64,10 +64,8 @@ def shares(run: dict[str, Any], clips: int) -> dict[str, float]:
 
 def table(runs: dict[str, list[dict[str, Any]]]) -> str:
     """Rows of means over seeds with the seeds' own figures."""
-    lines = [
-        "| features and head | all six classes | people who walk | an action or its reverse |",
-        "|---|---|---|---|",
-    ]
+    titles = ("all eight classes", "walk left, walk right", "walk towards each other, apart", "an action or its reverse")
+    lines = [f"| regions and head | {' | '.join(titles)} |", "|---|---|---|---|---|"]
     for name, rows in runs.items():
         cells = []
         for key in ("all", "alone", "together", "order"):
