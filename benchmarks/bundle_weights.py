@@ -82,6 +82,8 @@ def main() -> None:
     parser.add_argument("--licence", default="Apache-2.0")
     parser.add_argument("--limits", required=True, help="what the weights should not be used for")
     parser.add_argument("--max-mb", type=float, default=6.0, help="refuse a larger file")
+    # clips are looked through behind a progress bar, unless the command line prints JSON
+    parser.set_defaults(json=False)
     args = parser.parse_args()
     if args.data is None:
         parser.error("give --data, as `actionzoo eval` takes it")

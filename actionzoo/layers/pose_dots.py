@@ -126,9 +126,10 @@ class PoseDotEncoder(nn.Module):
         else:
             radius = self._radius(boxes.detach().reshape(batch, count, 4), height, width)
         winner = _paint(points[..., :2], seen, radius, largest, height, width)
-        # a colour plane at a time is several times faster than a pixel at a time; the first is that of no dot
+        # plane by plane, which is faster than a gather of whole pixels; the first colour is that of no dot
         palette = torch.cat([self.colors.new_zeros(3, 1), self.colors.T.repeat(1, count)], 1).to(images.dtype)
-        color = palette.index_select(1, winner.flatten() + 1).reshape(3, batch, height, width).transpose(0, 1)
+        planes = palette.index_select(1, winner.flatten() + 1).reshape(3, batch, height, width)
+        color = planes.transpose(0, 1).contiguous()
         return torch.where(winner[:, None] >= 0, color, images)
 
     def _largest(self, height: int, width: int) -> int:

@@ -1,15 +1,54 @@
-"""What the detectors have in common: their checks, since torchvision meets bad input by assertions or by NaN."""
+"""What the detectors have in common: a backbone that gives maps, and checks, as torchvision asserts or learns NaN."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
+import timm
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from ._maps import select_maps
+
 PERSON = 1
 """Label of a person, as in COCO and torchvision; 0 is the background."""
+
+
+class MapTrunk(nn.Module):
+    """A timm backbone of which a neck takes some maps; a detector's `backbone` begins with it."""
+
+    def __init__(
+        self, trunk: str, trunk_args: dict[str, Any], out_indices: Sequence[int] | None, out_channels: int
+    ) -> None:
+        """Build the backbone with random weights, without what comes after the last map taken.
+
+        Args:
+            trunk: Name of a timm model that has `forward_intermediates`.
+            trunk_args: Its further arguments.
+            out_indices: Which of its maps are taken, the finest first; the last four if None.
+            out_channels: Channels of the maps that the neck will give.
+
+        Raises:
+            ValueError: If it gives no such maps.
+        """
+        super().__init__()
+        # the attributes of a timm model are not declared, so it is typed loosely
+        self.trunk: Any = timm.create_model(trunk, num_classes=0, **trunk_args)
+        self.out_indices = select_maps(self.trunk, trunk, 4, out_indices)
+        info = [self.trunk.feature_info[i] for i in self.out_indices]
+        self.channels, self.strides = ([one[key] for one in info] for key in ("num_chs", "reduction"))
+        self.trunk.prune_intermediate_layers(list(self.out_indices), prune_norm=True, prune_head=True)
+        self.out_channels = out_channels
+        self.levels = [str(i) for i in range(len(info))]
+
+    def maps(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """`(B, 3, H, W)` -> the backbone's own maps by level, the finest first."""
+        found = self.trunk.forward_intermediates(
+            images, indices=list(self.out_indices), stop_early=True, intermediates_only=True
+        )
+        return OrderedDict(zip(self.levels, found))
 
 
 def check_settings(kind: type[nn.Module], settings: dict[str, Any], in_chans: int) -> None:

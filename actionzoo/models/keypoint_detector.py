@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torchvision.models.detection import KeypointRCNN
@@ -22,8 +21,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ..registry import register_model
 from ..weights import HubMixin, WeightsInfo
-from ._detectors import check_pictures, check_settings, check_targets
-from ._maps import select_maps
+from ._detectors import MapTrunk, check_pictures, check_settings, check_targets
 from ._share import copy_state
 from .convit_har import TINY
 
@@ -174,28 +172,18 @@ class ContiguousPredictor(KeypointRCNNPredictor):
         return super().forward(x).contiguous()
 
 
-class PyramidTrunk(nn.Module):
+class PyramidTrunk(MapTrunk):
     """A timm backbone's maps, mixed by torchvision's feature pyramid network, and one coarser level."""
 
     def __init__(
         self, trunk: str, trunk_args: dict[str, Any], out_indices: Sequence[int] | None, out_channels: int
     ) -> None:
-        super().__init__()
-        # the attributes of a timm model are not declared, so it is typed loosely
-        self.trunk: Any = timm.create_model(trunk, num_classes=0, **trunk_args)
-        self.out_indices = select_maps(self.trunk, trunk, 4, out_indices)
-        maps = [self.trunk.feature_info[i] for i in self.out_indices]
-        self.trunk.prune_intermediate_layers(list(self.out_indices), prune_norm=True, prune_head=True)
-        self.fpn = FeaturePyramidNetwork([info["num_chs"] for info in maps], out_channels, LastLevelMaxPool())
-        self.out_channels = out_channels
-        self.levels = [str(i) for i in range(len(maps))]
+        super().__init__(trunk, trunk_args, out_indices, out_channels)
+        self.fpn = FeaturePyramidNetwork(self.channels, out_channels, LastLevelMaxPool())
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """`(B, 3, H, W)` -> maps of `out_channels`, the finest first."""
-        maps = self.trunk.forward_intermediates(
-            images, indices=list(self.out_indices), stop_early=True, intermediates_only=True
-        )
-        return self.fpn(OrderedDict(zip(self.levels, maps)))
+        return self.fpn(self.maps(images))
 
 
 _PAPER = "An efficient human instance-guided framework for video action recognition"

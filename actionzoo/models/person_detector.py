@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
@@ -20,37 +19,25 @@ from torchvision.ops import MultiScaleRoIAlign, box_iou
 from ..layers import PathAggregation
 from ..registry import register_model
 from ..weights import HubMixin, WeightsInfo
-from ._detectors import check_pictures, check_settings, check_targets
-from ._maps import select_maps
+from ._detectors import MapTrunk, check_pictures, check_settings, check_targets
 from ._share import copy_state
 from .convit_har import TINY
 
 __all__ = ["PersonDetector", "person_resnet50", "person_tiny"]
 
 
-class NeckedTrunk(nn.Module):
+class NeckedTrunk(MapTrunk):
     """A timm backbone's maps, mixed by a path aggregation neck, and one coarser level: what torchvision detects on."""
 
     def __init__(
         self, trunk: str, trunk_args: dict[str, Any], out_indices: Sequence[int] | None, out_channels: int
     ) -> None:
-        super().__init__()
-        # the attributes of a timm model are not declared, so it is typed loosely
-        self.trunk: Any = timm.create_model(trunk, num_classes=0, **trunk_args)
-        self.out_indices = select_maps(self.trunk, trunk, 4, out_indices)
-        maps = [self.trunk.feature_info[i] for i in self.out_indices]
-        self.trunk.prune_intermediate_layers(list(self.out_indices), prune_norm=True, prune_head=True)
-        strides = [info["reduction"] for info in maps]
-        self.neck = PathAggregation([info["num_chs"] for info in maps], out_channels, strides)
-        self.out_channels = out_channels
-        self.levels = [str(i) for i in range(len(maps))]
+        super().__init__(trunk, trunk_args, out_indices, out_channels)
+        self.neck = PathAggregation(self.channels, out_channels, self.strides)
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """`(B, 3, H, W)` -> maps of `out_channels`, the finest first."""
-        maps = self.trunk.forward_intermediates(
-            images, indices=list(self.out_indices), stop_early=True, intermediates_only=True
-        )
-        out = self.neck(OrderedDict(zip(self.levels, maps)))
+        out = self.neck(self.maps(images))
         # for large people, as torchvision's pyramids end
         out["pool"] = nn.functional.max_pool2d(out[self.levels[-1]], 1, 2)
         return out

@@ -64,7 +64,8 @@ def shares(run: dict[str, Any], clips: int) -> dict[str, float]:
 
 def table(runs: dict[str, list[dict[str, Any]]]) -> str:
     """Rows of means over seeds with the seeds' own figures."""
-    titles = ("all eight classes", "walk left, walk right", "walk towards each other, apart", "an action or its reverse")
+    walks = ("walk left, walk right", "walk towards each other, apart")
+    titles = ("all eight classes", *walks, "an action or its reverse")
     lines = [f"| regions and head | {' | '.join(titles)} |", "|---|---|---|---|---|"]
     for name, rows in runs.items():
         cells = []
