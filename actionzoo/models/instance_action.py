@@ -15,6 +15,7 @@ from ..layers import OutermostBoxPooler, TAHNet, outermost_boxes
 from ..registry import create, register_model
 from ..tracking import Tracks, collect_tracks, link_keypoints
 from ..weights import HubMixin, WeightsInfo
+from ._followed import Followed, found_people, given_people
 from .instances import Instances, People, View, detect_instances, pyramid_of, select_levels
 from .tahnet import TAHNET_VARIANTS
 
@@ -283,14 +284,13 @@ class InstanceActionNet(HubMixin, nn.Module):
             return self.head(features)
         if features is not None or clips is None:
             raise ValueError("InstanceActionNet takes either clips or features that were pooled before")
-        x, (clip_index, track_ids, boxes, valid, detection) = self._pooled(clips, boxes, valid, clip_index)
-        windows = outermost_boxes(boxes, valid)
-        return InstanceActionOutput(self.head(x), clip_index, track_ids, boxes, valid, windows, detection)
+        x, (clip_index, ids, boxes, valid, scores) = self._pooled(clips, boxes, valid, clip_index)
+        return InstanceActionOutput(self.head(x), clip_index, ids, boxes, valid, outermost_boxes(boxes, valid), scores)
 
     def _pooled(
         self, clips: Tensor, boxes: Tensor | None, valid: Tensor | None, clip_index: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
-        """Pooled features, and clip, id, boxes, presence and score of everybody."""
+    ) -> tuple[Tensor, Followed]:
+        """Pooled features of everybody, and who they are."""
         if clips.ndim != 5 or clips.shape[1] != self.in_chans or 0 in clips.shape:
             raise ValueError(
                 f"InstanceActionNet expects clips (B, {self.in_chans}, T, H, W) in [0, 1], got shape "
@@ -303,69 +303,23 @@ class InstanceActionNet(HubMixin, nn.Module):
                 raise ValueError("valid and clip_index say something of boxes, which are not given")
             found = self.detect(frames)
             maps, view = found.maps, found.view
-            tracks = self._tracks([found.people[i : i + length] for i in range(0, len(found.people), length)])
+            people = [found.people[i : i + length] for i in range(0, len(found.people), length)]
+            followed = found_people([self.link(frames) for frames in people], people)
         else:
             # no gradient is ever asked of the detector
             with torch.no_grad():
                 pyramid = pyramid_of(self.detector, frames)
             view = pyramid.view
             maps = select_levels(pyramid.maps, self.pooler.levels)
-            tracks = _given(boxes, valid, clip_index, clips)
+            followed = given_people(boxes, valid, clip_index, clips)
         maps = {name: x.unflatten(0, (count, length)) for name, x in maps.items()}
-        clip_index, _, boxes, valid, _ = tracks
-        return self.pool(maps, boxes, valid, clip_index, view), tracks
-
-    def _tracks(self, clips: list[list[People]]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Link the people of every clip: clip, id, boxes, presence and mean score of everybody."""
-        parts = []
-        for i, people in enumerate(clips):
-            tracks = self.link(people)
-            scores = torch.zeros_like(tracks.boxes[..., 0])
-            for t, frame in enumerate(people):
-                here = tracks.rows[:, t]
-                scores[:, t] = torch.where(here >= 0, F.pad(frame.scores, (0, 1))[here], 0.0)
-            mean = scores.sum(1) / tracks.valid.sum(1)
-            parts.append((torch.full_like(tracks.ids, i), tracks.ids, tracks.boxes, tracks.valid, mean))
-        clip_index, ids, boxes, valid, scores = (torch.cat(x) for x in zip(*parts))
-        return clip_index, ids, boxes, valid, scores
+        return self.pool(maps, followed.boxes, followed.valid, followed.clip_index, view), followed
 
 
 def _origin(detector: Any) -> dict[str, Any]:
     """The arguments with which a network gets such a detector; its name is None if `create` did not build it."""
     config = getattr(detector, "pretrained_cfg", {})
     return {"detector": config.get("architecture"), "detector_args": dict(config.get("model_args", {}))}
-
-
-def _given(
-    boxes: Tensor, valid: Tensor | None, clip_index: Tensor | None, clips: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """People who were given, as `_tracks` gives those who were found, on the device of the clips."""
-    count, length = clips.shape[0], clips.shape[2]
-    if boxes.ndim != 3 or boxes.shape[1:] != (length, 4):
-        raise ValueError(f"expected boxes (N, T, 4) in the clips' {length} frames, got shape {tuple(boxes.shape)}")
-    if not boxes.is_floating_point():
-        raise TypeError(f"expected floating-point boxes, got {boxes.dtype}; call .float() first")
-    people = boxes.shape[0]
-    boxes = boxes.to(clips.device)
-    valid, clip_index = (x if x is None else x.to(clips.device) for x in (valid, clip_index))
-    if clip_index is None:
-        if people != count:
-            raise ValueError(f"{people} people in {count} clips: say by clip_index (N,) which clip each is in")
-        clip_index = torch.arange(count, device=boxes.device)
-    if clip_index.shape != (people,):
-        raise ValueError(f"expected clip_index (N,) = ({people},), got shape {tuple(clip_index.shape)}")
-    if clip_index.is_floating_point() or clip_index.is_complex() or clip_index.dtype == torch.bool:
-        raise TypeError(f"expected an integer clip_index, got {clip_index.dtype}")
-    if valid is None:
-        valid = torch.ones(people, length, dtype=torch.bool, device=boxes.device)
-    if valid.shape != boxes.shape[:2]:
-        raise ValueError(f"expected valid (N, T) = {tuple(boxes.shape[:2])}, got shape {tuple(valid.shape)}")
-    if valid.dtype != torch.bool:
-        raise TypeError(f"expected valid to be bool, got {valid.dtype}; use valid > 0")
-    clip_index = clip_index.long()
-    same = clip_index[:, None] == clip_index
-    ids = torch.tril(same, -1).sum(1)
-    return clip_index, ids, torch.where(valid[..., None], boxes, 0.0), valid, torch.ones_like(boxes[:, 0, 0])
 
 
 _TASK = "per-person video action recognition"

@@ -9,6 +9,7 @@ from torchvision.ops import box_iou
 
 from ..data.labelled_clips import LabelledClip
 from ..models import InstanceActionNet, View
+from ..models._followed import mean_scores
 from ..models.instances import pyramid_of
 
 
@@ -61,9 +62,7 @@ def _followed(model: InstanceActionNet, clip: Tensor, truth: Tensor | None, whol
     people, maps, view = model.detect(clip.transpose(0, 1))
     tracks = model.link(people)
     boxes, valid = tracks.boxes, tracks.valid
-    # row -1, where a person is missing, is the 0 at the end
-    sure = [F.pad(frame.scores, (0, 1))[rows] for frame, rows in zip(people, tracks.rows.unbind(1))]
-    score = torch.stack(sure, 1).sum(1) / valid.sum(1).clamp(min=1)
+    score = mean_scores(tracks, people)
     if whole_frame and not len(boxes):
         boxes, valid, score = _frame(clip)
     person = torch.zeros(len(boxes), dtype=torch.long) if truth is None else match_people(boxes, valid, truth)

@@ -4,7 +4,6 @@ import io
 import json
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +20,6 @@ from tests.data import videos
 from .test_commands import PHOTO, fails
 
 CLASSES = ["sit", "stand", "walk"]
-BUNDLED = Path(actionzoo.__file__).parent / "checkpoints" / f"{DEFAULT_CLIP_MODEL}.safetensors"
 BOX = (4.0, 4.0, 24.0, 28.0)
 
 
@@ -247,7 +245,6 @@ def test_random_weights_are_refused(clip, capsys):
     fails(capsys, "predict", str(clip), "--model", "instance_action_tahnet_v2", match=match)
 
 
-@pytest.mark.skipif(not BUNDLED.exists(), reason="the bundled model of clips is not there")
 def test_the_bundled_model_labels_clips_without_further_ado(clip, tmp_path, capsys):
     assert main(["predict", str(clip), "--output", str(tmp_path), "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)

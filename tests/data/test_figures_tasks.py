@@ -143,7 +143,6 @@ class TestMotion:
                 assert sign * (gap[-1] - gap[0]) > 0.2
                 assert [a.label for a in scene.actors] == [TASKS["motion"].classes.index(name)] * 2
 
-
     def test_somebody_walks_through_the_picture(self):
         for seed in range(10):
             left, right = (scene_of("motion", name, seed).actors for name in ("walk_left", "walk_right"))
