@@ -8,7 +8,6 @@ then body parts in pictures with pose dots, by the detector of Chen et al., "You
 from collections.abc import Sequence
 from typing import Any
 
-import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
@@ -26,8 +25,7 @@ from torchvision.ops import (
 from ..layers import DilatedEncoder
 from ..registry import register_model
 from ..weights import HubMixin, WeightsInfo
-from ._detectors import check_channels, check_pictures, check_targets
-from ._maps import select_maps
+from ._detectors import MapTrunk, check_channels, check_pictures, check_targets
 from ._share import copy_state
 from .convit_har import TINY
 from .yolof_head import BACKGROUND, IGNORED, CentreClampCoder, YOLOFHead, uniform_match
@@ -35,27 +33,19 @@ from .yolof_head import BACKGROUND, IGNORED, CentreClampCoder, YOLOFHead, unifor
 __all__ = ["YOLOF", "yolof_resnet50", "yolof_resnet101", "yolof_tiny"]
 
 
-class EncodedTrunk(nn.Module):
+class EncodedTrunk(MapTrunk):
     """A timm backbone's last map, through a dilated encoder."""
 
     def __init__(
         self, trunk: str, trunk_args: dict[str, Any], out_channels: int, mid_channels: int, dilations: Sequence[int]
     ) -> None:
-        super().__init__()
-        # the attributes of a timm model are not declared, so it is typed loosely
-        self.trunk: Any = timm.create_model(trunk, num_classes=0, **trunk_args)
-        self.out_indices = select_maps(self.trunk, trunk, 1, None)
-        info = self.trunk.feature_info[self.out_indices[0]]
-        self.trunk.prune_intermediate_layers(list(self.out_indices), prune_norm=True, prune_head=True)
-        self.stride = int(info["reduction"])
-        self.neck = DilatedEncoder(info["num_chs"], out_channels, mid_channels, dilations)
-        self.out_channels = out_channels
+        super().__init__(trunk, trunk_args, (-1,), out_channels)
+        self.stride = int(self.strides[0])
+        self.neck = DilatedEncoder(self.channels[0], out_channels, mid_channels, dilations)
 
     def forward(self, images: Tensor) -> Tensor:
         """`(B, 3, H, W)` -> `(B, out_channels, h, w)`."""
-        indices = list(self.out_indices)
-        (c5,) = self.trunk.forward_intermediates(images, indices=indices, stop_early=True, intermediates_only=True)
-        return self.neck(c5)
+        return self.neck(self.maps(images)[self.levels[0]])
 
 
 class YOLOF(HubMixin, nn.Module):
