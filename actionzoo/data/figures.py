@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ._figures.body import turn
-from ._figures.drawing import draw_scene
+from ._figures.drawing import draw_scene, geometry
 from ._figures.limbs import PARTS as PARTS
 from ._figures.scenes import TASKS, Scene, make_scene
 from ._figures.states import PART_STATES as PART_STATES
 from ._figures.states import part_group as part_group
 from ._figures.states import part_states
-from ._figures.truth import Drawn, coco_keypoints, mpii_joints
+from ._figures.truth import Drawn, coco_keypoints, limb_boxes, mpii_joints
 from .folders import SPLITS
 from .people import PersonExample
 
@@ -105,15 +105,18 @@ class ActingFigures(Dataset):
         Raises:
             IndexError: If there is no item `i`, or no such frame.
         """
-        i = self._number(i)
-        entropy = [self.seed, list(TASKS).index(self.task), SPLITS.index(self.split), i]
-        rng = np.random.default_rng(entropy)
-        scene = make_scene(self.task, self.label(i), rng, self.frames)
+        scene, rng = self._scene(i)
         if frame is not None:
             if not 0 <= frame < self.frames:
                 raise IndexError(f"{self!r} has no frame {frame}")
             scene = scene.only(frame)
         return scene, draw_scene(scene, self.size, rng)
+
+    def _scene(self, i: int) -> tuple[Scene, np.random.Generator]:
+        i = self._number(i)
+        entropy = [self.seed, list(TASKS).index(self.task), SPLITS.index(self.split), i]
+        rng = np.random.default_rng(entropy)
+        return make_scene(self.task, self.label(i), rng, self.frames), rng
 
     def people(self, i: int, frame: int = 0) -> tuple[Image.Image, Tensor, Tensor]:
         """One frame of item `i`, drawn alone, and the people in it.
@@ -147,11 +150,7 @@ class ActingFigures(Dataset):
             IndexError: If there is no item `i`.
         """
         scene, drawn = self.draw(i)
-        pixels = torch.from_numpy(np.stack([np.asarray(frame) for frame in drawn.frames])).permute(3, 0, 1, 2)
-        states = []
-        # what a body does is not changed by a camera that looks down on it
-        for actor, upright in zip(scene.actors, turn(drawn.space, np.asarray(-scene.pitch), (1, 2))):
-            states.append(part_states(upright, tuple(hand for prop in actor.props for hand in prop.hands)))
+        pixels = _pixels(drawn)
         truth = {
             "boxes": drawn.boxes,
             "joints": mpii_joints(drawn),
@@ -160,7 +159,7 @@ class ActingFigures(Dataset):
             "head_sizes": drawn.head_sizes,
         }
         target: dict[str, Any] = {name: torch.from_numpy(array).float() for name, array in truth.items()}
-        target["part_states"] = torch.from_numpy(np.stack(states))
+        target["part_states"] = _states(scene, drawn.space)
         if not self.is_clip:
             pixels, target = pixels[:, 0], {name: value[:, 0] for name, value in target.items()}
         else:
@@ -169,6 +168,59 @@ class ActingFigures(Dataset):
         target["labels"] = torch.tensor(labels)
         target["label"], target["focus"] = label, labels.index(label)
         return pixels.contiguous(), target
+
+    def describe(self, i: int) -> dict[str, Any]:
+        """What is true of clip `i` as far as it is known without drawing, which takes a fiftieth of the time.
+
+        Returns:
+            `boxes`, `part_boxes` and `part_states` as `[]` gives them with a clip, and `label`.
+
+        Raises:
+            IndexError: If there is no item `i`.
+        """
+        scene, _ = self._scene(i)
+        space, _, _, outlines = geometry(scene, self.size)
+        boxes, part_boxes = (torch.from_numpy(array).float() for array in limb_boxes(outlines, self.size))
+        states = _states(scene, space)
+        return {"boxes": boxes, "part_boxes": part_boxes, "part_states": states, "label": self.label(i)}
+
+    def read(self, i: int, frames: Sequence[int]) -> Tensor:
+        """Some frames of clip `i`.
+
+        The people, the background and the camera are those of the clip; the noise is not, so that a frame looks the
+        same whichever others are asked for.
+
+        Args:
+            i: Number of the item.
+            frames: Numbers of the frames, in any order.
+
+        Returns:
+            `(3, n, H, W)` uint8.
+
+        Raises:
+            IndexError: If there is no item `i`, or no such frame.
+        """
+        if wrong := [frame for frame in frames if not 0 <= frame < self.frames]:
+            raise IndexError(f"{self!r} has no frame {wrong[0]}")
+        # what is asked for twice is drawn once
+        order = sorted(set(frames))
+        scene, rng = self._scene(i)
+        if not order:
+            return torch.zeros(3, 0, self.size, self.size, dtype=torch.uint8)
+        return _pixels(draw_scene(scene, self.size, rng, order))[:, [order.index(frame) for frame in frames]]
+
+
+def _pixels(drawn: Drawn) -> Tensor:
+    """`(3, T, H, W)` uint8."""
+    return torch.from_numpy(np.stack([np.asarray(frame) for frame in drawn.frames])).permute(3, 0, 1, 2)
+
+
+def _states(scene: Scene, space: np.ndarray) -> Tensor:
+    """`(P, T, 10)` states of the parts of the bodies at `(P, T, 26, 3)`."""
+    # what a body does is not changed by a camera that looks down on it
+    uprights = turn(space, np.asarray(-scene.pitch), (1, 2))
+    held = [tuple(hand for prop in actor.props for hand in prop.hands) for actor in scene.actors]
+    return torch.from_numpy(np.stack([part_states(body, hands) for body, hands in zip(uprights, held)]))
 
 
 def collate_figures(items: Sequence[tuple[Tensor, dict[str, Any]]]) -> tuple[Tensor, list[dict[str, Any]]]:

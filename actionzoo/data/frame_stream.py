@@ -73,7 +73,7 @@ def iter_frames(
             return _from_video(sys.stdin.buffer, "standard input", stride, fps, format, threads)
         path = Path(source)
         if path.is_dir():
-            return _from_folder(path, _find_pictures(path), stride, fps)
+            return _from_folder(path, find_pictures(path), stride, fps)
         if "://" not in str(source) and not path.exists():
             raise FileNotFoundError(f"no such video: {path}")
         return _from_video(source, str(source), stride, fps, format, threads)
@@ -95,7 +95,7 @@ def _camera(number: int) -> tuple[str, str]:
     raise ValueError(f"cameras have no numbers on {sys.platform}; give 'video=NAME' with format='dshow'")
 
 
-def _find_pictures(folder: Path) -> list[Path]:
+def find_pictures(folder: Path) -> list[Path]:
     """Picture files of a folder, not of those in it: 2.jpg comes before 10.jpg."""
     found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     if not found:

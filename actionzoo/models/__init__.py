@@ -19,6 +19,13 @@ from .instances import People as People
 from .instances import View as View
 from .instances import detect_instances as detect_instances
 from .keypoint_detector import KeypointDetector as KeypointDetector
+from .parsed_video import ParsedSegment as ParsedSegment
+from .parsed_video import ParsedVideo as ParsedVideo
+from .parsed_video import PartState as PartState
+from .part_people import PartPeople as PartPeople
+from .part_people import pose_keypoints as pose_keypoints
+from .pcf import PCF as PCF
+from .pcf import PCFOutput as PCFOutput
 from .person_detector import PersonDetector as PersonDetector
 from .person_detector import associate_boxes as associate_boxes
 from .pose_hrnet import HRNetTrunk as HRNetTrunk
@@ -36,6 +43,7 @@ from .yolof_head import uniform_match as uniform_match
 __all__ = [
     "CSN",
     "FUSION_WEIGHTS",
+    "PCF",
     "TAHNET_TABLE7",
     "TAHNET_VARIANTS",
     "YOLOF",
@@ -50,7 +58,12 @@ __all__ = [
     "InstanceActionOutput",
     "Instances",
     "KeypointDetector",
+    "PCFOutput",
     "PRFNet",
+    "ParsedSegment",
+    "ParsedVideo",
+    "PartPeople",
+    "PartState",
     "People",
     "PersonDetector",
     "PersonOutput",
@@ -65,5 +78,6 @@ __all__ = [
     "csn_state_dict",
     "detect_instances",
     "fuse_scores",
+    "pose_keypoints",
     "uniform_match",
 ]

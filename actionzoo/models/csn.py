@@ -19,7 +19,7 @@ from ..registry import register_model
 from ..weights import HubMixin, LoadReport, Weights, WeightsInfo, load_weights, read_checkpoint
 from ._csn_names import csn_state_dict as csn_state_dict
 
-__all__ = ["CSN", "csn_state_dict", "ipcsn_50", "ipcsn_152", "ircsn_152"]
+__all__ = ["CSN", "csn_state_dict", "ipcsn_50", "ipcsn_152", "ipcsn_tiny", "ircsn_152"]
 
 Net = TypeVar("Net", bound="CSN")
 
@@ -288,3 +288,10 @@ def ipcsn_50(**kwargs: Any) -> CSN:
 def ircsn_152(**kwargs: Any) -> CSN:
     """ir-CSN-152, interaction-reduced: without the 1x1x1 convolution before the depthwise one."""
     return CSN(**{"depths": _DEEP, "mode": "ir", **kwargs})
+
+
+@register_model(**{**_ENTRY, "input_size": (3, 6, 112, 112)}, params=302_288, macs=173_454_208)
+def ipcsn_tiny(**kwargs: Any) -> CSN:
+    """A small ip-CSN for clips of 6 frames: trains on a CPU."""
+    small: dict[str, Any] = {"depths": (1, 2, 3, 1), "width": 16, "expansion": 2, "stride": 1}
+    return CSN(**{**small, "input_size": (3, 6, 112, 112), **kwargs})

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..data.figures import PART_STATES, PARTS, part_group
+from ..data.part_videos import frame_number
 from ..metrics._part_annotations import check_parts, proposals
 
 PART_GROUPS: dict[str, tuple[str, ...]] = {
@@ -82,37 +82,6 @@ def segment_bounds(frames: int, fps: float, seconds: float = 3.0) -> list[tuple[
             raise ValueError(f"{name} is a positive number, got {value!r}")
     count = min(max(1, round(frames / fps / seconds)), frames)
     return [(i * frames // count, (i + 1) * frames // count) for i in range(count)]
-
-
-def figure_annotations(target: Mapping[str, Any]) -> dict[str, Any]:
-    """The truth of one clip of acting figures in the form of the Kinetics-TPS challenge.
-
-    Args:
-        target: The dictionary that `ActingFigures("parts")` gives with a clip.
-
-    Returns:
-        `{frame: {"humans": [...]}}` as `part_state_correctness` takes it for a video, with every frame of the clip,
-        `"img_00001.json"` the first. Boxes are such that the last pixel counts in. People and parts outside the
-        picture are left out.
-    """
-    states, boxes, part_boxes = (target[name] for name in ("part_states", "boxes", "part_boxes"))
-    frames = {}
-    for t in range(states.shape[1]):
-        humans = []
-        for p in range(states.shape[0]):
-            parts = {
-                name: {"box": _inclusive(box), "verb": PART_STATES[part_group(name)][state]}
-                for name, box, state in zip(PARTS, part_boxes[p, t], states[p, t].tolist())
-                if box.any()
-            }
-            if boxes[p, t].any():
-                humans.append({"number": p + 1, "box": _inclusive(boxes[p, t]), "parts": parts})
-        frames[f"img_{t + 1:05d}.json"] = {"humans": humans}
-    return frames
-
-
-def _inclusive(box: Tensor) -> list[float]:
-    return [*box[:2].tolist(), *(box[2:] - 1).maximum(box[:2]).tolist()]
 
 
 class SegmentLabeler:
@@ -187,7 +156,7 @@ class SegmentLabeler:
                 not positive.
         """
         check_parts({action: frames}, "annotations", proposed=False)
-        numbers = {_number(name): content["humans"] for name, content in frames.items()}
+        numbers = {frame_number(name): content["humans"] for name, content in frames.items()}
         if len(numbers) < len(frames):
             raise ValueError(f"two frames have the same number: {', '.join(sorted(frames)[:4])} ...")
         if not numbers and length is None:
@@ -243,15 +212,6 @@ class SegmentLabeler:
     def __repr__(self) -> str:
         """How many labels every group has."""
         return f"SegmentLabeler({', '.join(f'{group}={len(labels)}' for group, labels in self.vocabulary.items())})"
-
-
-def _number(frame: str) -> int:
-    """1 of `img_00001.json`."""
-    digits = frame.rsplit(".", 1)[0]
-    digits = digits[len(digits.rstrip("0123456789")) :]
-    if not digits:
-        raise ValueError(f"expected the name of a frame to end in its number, as img_00001.json, got {frame!r}")
-    return int(digits)
 
 
 def _most_frequent(people: Iterable[Mapping[str, Any]], group: str) -> tuple[str, ...]:

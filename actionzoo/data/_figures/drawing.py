@@ -1,5 +1,8 @@
 """Drawing a scene: background, people far to near, something in front of them, and the camera's own traces."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -10,27 +13,48 @@ from .strokes import Stroke, body_strokes, prop_strokes, random_look, rgb
 from .truth import Drawn, limb_boxes, visibility
 
 
-def draw_scene(scene: Scene, size: int, rng: np.random.Generator) -> Drawn:
-    """Draw every frame of a scene and read off the truth.
+class Geometry(NamedTuple):
+    """Where the bodies of a scene are, P people in T frames."""
+
+    space: np.ndarray
+    """`(P, T, 26, 3)` points in fractions of the body's height, as the camera sees them."""
+    points: np.ndarray
+    """`(P, T, 26, 2)` the same in pixels of the picture."""
+    height: np.ndarray
+    """`(P, T)` body height in pixels."""
+    outlines: np.ndarray
+    """`(P, T, 17, 12, 2)` outlines of the limbs in pixels."""
+
+
+def geometry(scene: Scene, size: int) -> Geometry:
+    """Where everybody is, without drawing; `size` is the side of the pictures in pixels."""
+    space = np.stack([body_points(actor.pose, scene.pitch) for actor in scene.actors])
+    points = np.stack([_to_picture(scene, actor, at) for actor, at in zip(scene.actors, space)]) * size
+    height = np.stack([actor.height for actor in scene.actors]) * size
+    return Geometry(space, points, height, limb_outlines(points, height))
+
+
+def draw_scene(scene: Scene, size: int, rng: np.random.Generator, wanted: Sequence[int] | None = None) -> Drawn:
+    """Draw frames of a scene and read off the truth.
 
     Args:
         scene: What there is to see.
         size: Side of the pictures in pixels.
         rng: Draws looks, background and noise.
+        wanted: Numbers of the frames, all if None. Each then looks the same whichever others are asked for, which
+            takes other noise than that of all frames.
     """
-    space = np.stack([body_points(actor.pose, scene.pitch) for actor in scene.actors])
-    points = np.stack([_to_picture(scene, actor, at) for actor, at in zip(scene.actors, space)]) * size
-    height = np.stack([actor.height for actor in scene.actors]) * size
-    outlines = limb_outlines(points, height)
-
+    space, points, height, outlines = geometry(scene, size)
     looks = [random_look(rng) for _ in scene.actors]
     # a moving camera needs a background larger than the picture
     margin = 1.2 if scene.frames > 1 else 1.0
     background = _background(rng, int(2 * size * margin))
     table = _table(rng, size) if scene.table else None
     light, tint, grain = rng.uniform(0.75, 1.2), rng.uniform(0.92, 1.08, 3), rng.uniform(1, 7)
-    frames, shown = [], np.zeros(points.shape[:3], dtype=np.int64)
-    for t in range(scene.frames):
+    seed = None if wanted is None else int(rng.integers(2**62))
+    order = list(range(scene.frames) if wanted is None else wanted)
+    frames, shown = [], np.zeros((len(points), len(order), points.shape[2]), dtype=np.int64)
+    for place, t in enumerate(order):
         strokes = []
         for p, (actor, look) in enumerate(zip(scene.actors, looks)):
             args = points[p, t], space[p, t]
@@ -44,10 +68,11 @@ def draw_scene(scene: Scene, size: int, rng: np.random.Generator) -> Drawn:
         left, top = -shift + (margin - 1) * size * 2 if margin > 1 else (0, 0)
         canvas = background.crop((int(left), int(top), int(left) + 2 * size, int(top) + 2 * size))
         picture, owners = _paint(canvas, strokes, size)
-        frames.append(_develop(picture, light * tint, grain, rng))
-        shown[:, t] = visibility(points[:, t], space[:, t], owners)
-    boxes, part_boxes = limb_boxes(outlines, size)
-    return Drawn(frames, points, space, shown, boxes, part_boxes, height * HEAD)
+        noise = rng if seed is None else np.random.default_rng((seed, t))
+        frames.append(_develop(picture, light * tint, grain, noise))
+        shown[:, place] = visibility(points[:, t], space[:, t], owners)
+    boxes, part_boxes = limb_boxes(outlines[:, order], size)
+    return Drawn(frames, points[:, order], space[:, order], shown, boxes, part_boxes, height[:, order] * HEAD)
 
 
 def _to_picture(scene: Scene, actor: Actor, space: np.ndarray) -> np.ndarray:

@@ -1,0 +1,533 @@
+"""PCF: a video parsed into its action, its people, their ten body parts and what each part does.
+
+Paper: "Part-level Action Parsing via a Pose-guided Coarse-to-Fine Framework" (section II, Fig. 2).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..data.figures import PARTS
+from ..data.part_videos import sample_frames
+from ..layers import BoxGrower, PoseDotEncoder
+from ..registry import create, register_model
+from ..weights import HubMixin
+from ._detectors import check_channels
+from .csn import CSN
+from .parsed_video import MAX_PEOPLE, ParsedSegment, ParsedVideo, PartState
+from .part_people import JOINT_PARTS, PartPeople, find_part_people
+from .part_people import dotted_crop as cut_dotted
+from .segments import PART_GROUPS, SegmentLabel, SegmentLabeler, segment_bounds
+
+__all__ = ["PCF", "PCFOutput", "pcf_ipcsn152", "pcf_tiny"]
+
+Coarse = Literal["independent", "conditioned"]
+
+AUTHORS_LABELS = {"head": 55, "arm": 334, "hand": 276, "hip": 78, "leg": 315, "foot": 173}
+"""How many labels the authors' lists have for every part group of Kinetics-TPS."""
+
+_FROZEN = ("person_detector", "part_detector", "pose")
+_NETWORKS = ("video_net", "part_net")
+_SETTINGS = ("threshold", "max_people", "every", "seconds", "clips", "video_clips", "crops", "coarse")
+_VIEWS_AT_A_TIME = 4
+
+
+class PCFOutput(NamedTuple):
+    """Logits of a batch of clips: of the action, and of every part group's labels."""
+
+    logits: Tensor
+    """`(B, K)`."""
+    head: Tensor
+    """`(B, K_head)`, in the order of the vocabulary; the other groups likewise."""
+    arm: Tensor
+    hand: Tensor
+    hip: Tensor
+    leg: Tensor
+    foot: Tensor
+
+
+class PCF(HubMixin, nn.Module):
+    """Part-level action parser of three stages: people and parts, the action, the states of the parts (section II).
+
+    1. `detect`: a detector finds people, a pose net their joints, boxes grow to hold these, coloured dots mark them,
+       and a second detector finds the parts of each person in the dotted crop (Eqs 1-4).
+    2. `recognise_video`: a channel-separated network tells the action of the video.
+    3. `recognise` and `decide`: six more, or one with six heads, tell the state of each part group in every segment of
+       about three seconds, for all people and frames of the segment.
+
+    `parse` does all of it. Every stage is learned on its own (section III-A), so every part can be replaced by
+    assignment: `person_detector`, `pose`, `part_detector`, `dots`, `grower`, `video_net`, `part_nets`. Those of the
+    first stage are frozen here: in eval mode, without gradients; train them outside.
+    """
+
+    classifier_names = ("video_net.classifier",)
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 24,
+        vocabulary: Mapping[str, Iterable[Sequence[Any]]] | None = None,
+        person_detector: str = "yolof_resnet101",
+        person_detector_args: dict[str, Any] | None = None,
+        part_detector: str = "yolof_resnet101",
+        part_detector_args: dict[str, Any] | None = None,
+        pose: str = "pose_hrnet_w48",
+        pose_args: dict[str, Any] | None = None,
+        video_net: str = "ipcsn_152",
+        video_net_args: dict[str, Any] | None = None,
+        part_net: str = "ipcsn_152",
+        part_net_args: dict[str, Any] | None = None,
+        shared: bool = False,
+        dots: bool = True,
+        threshold: float = 0.05,
+        max_people: int = 10,
+        every: int = 5,
+        seconds: float = 3.0,
+        clips: int = 7,
+        video_clips: int = 8,
+        crops: int = 3,
+        coarse: Coarse = "independent",
+        in_chans: int = 3,
+    ) -> None:
+        """Build the parser with random weights; the defaults are those of the paper and the authors' configuration.
+
+        Args:
+            num_classes: Actions K of a video.
+            vocabulary: Labels of every part group, as `SegmentLabeler.to_dict` gives them; they are saved with the
+                weights. None is as many labels as the authors have, whose meaning is not known: `set_vocabulary`.
+            person_detector: Name of a detector of people.
+            person_detector_args: Its arguments; likewise below.
+            part_detector: Name of a detector of 10 classes, the parts.
+            part_detector_args: See above.
+            pose: Name of a pose net.
+            pose_args: See above.
+            video_net: Name of the network for the action.
+            video_net_args: See above.
+            part_net: Name of the networks for the part groups.
+            part_net_args: See above.
+            shared: One network with six heads instead of six, which is this library's option (section II-C: "without
+                sharing parameters").
+            dots: Whether joints are painted into the crops in which parts are looked for (Eq. 3).
+            threshold: Least score of a person.
+            max_people: The surest people of a frame, 10 in the paper and at most.
+            every: Step between the frames that are looked at; the challenge asks for frames 1, 6, 11 ...
+            seconds: Length of a segment.
+            clips: Clips of a segment whose probabilities are averaged, 7 in the paper.
+            video_clips: Likewise of a whole video, 8 in the authors' configuration.
+            crops: Square crops of each clip: 3 along the longer side, or 1 from the middle.
+            coarse: Whether part states are read from the labels of all actions (`"independent"`, "respectively" in the
+                paper), or from those of the action that was recognised (`"conditioned"`).
+            in_chans: Channels of the frames, which the detectors want to be 3.
+
+        Raises:
+            ValueError: If a setting is out of range, a part is of the wrong kind, or the vocabulary is malformed.
+        """
+        super().__init__()
+        check_channels(type(self), in_chans)
+        self.labeler = None if vocabulary is None else SegmentLabeler(vocabulary)
+        self.sizes = dict(AUTHORS_LABELS) if self.labeler is None else _sizes(self.labeler)
+        self.num_classes, self.in_chans, self.shared = num_classes, in_chans, shared
+        self.threshold, self.max_people, self.every, self.seconds = threshold, max_people, every, seconds
+        self.clips, self.video_clips, self.crops, self.coarse = clips, video_clips, crops, coarse
+        self.check_settings()
+
+        self.person_detector: Any = create(person_detector, **(person_detector_args or {}))
+        self.part_detector: Any = create(part_detector, num_classes=len(PARTS), **(part_detector_args or {}))
+        self.pose: Any = create(pose, **(pose_args or {}))
+        self.grower = BoxGrower()
+        layout = self.pose.pretrained_cfg.get("joints")
+        if dots and layout not in JOINT_PARTS:
+            raise ValueError(f"the joints of {pose} are in neither COCO's nor MPII's order; give dots=False")
+        self.dots = PoseDotEncoder(JOINT_PARTS[layout]) if dots else None
+        self.video_net: Any = create(video_net, num_classes=num_classes, **(video_net_args or {}))
+        args = part_net_args or {}
+        self.part_nets: Any = (
+            create(part_net, num_classes=sum(self.sizes.values()), **args)
+            if shared
+            else nn.ModuleDict({group: create(part_net, num_classes=k, **args) for group, k in self.sizes.items()})
+        )
+        own = self.video_net.pretrained_cfg
+        self.pretrained_cfg = self.default_cfg = {
+            **{key: own[key] for key in ("input_size", "mean", "std", "frames", "stride")},
+            "num_classes": num_classes,
+            "classifier": "video_net.classifier",
+            "first_conv": "video_net.stem.conv",
+        }
+
+    def check_settings(self) -> None:
+        """Refuse settings that are out of range; they may be changed at any time.
+
+        Raises:
+            ValueError: If one is.
+        """
+        least = {name: getattr(self, name) for name in ("every", "clips", "video_clips")}
+        if wrong := [f"{name}={value}" for name, value in least.items() if value < 1]:
+            raise ValueError(f"{wrong[0]}: every, clips and video_clips are at least 1")
+        if not 0 <= self.threshold <= 1 or not 1 <= self.max_people <= MAX_PEOPLE or not self.seconds > 0:
+            raise ValueError(
+                f"threshold lies in [0, 1], max_people in 1 … {MAX_PEOPLE} and seconds is positive, got "
+                f"{self.threshold}, {self.max_people} and {self.seconds}"
+            )
+        if self.crops not in (1, 3) or self.coarse not in get_args(Coarse):
+            raise ValueError(
+                f"crops is 1 or 3 and coarse {' or '.join(map(repr, get_args(Coarse)))}, got {self.crops} and "
+                f"{self.coarse!r}"
+            )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, nn.Module):
+            self._check_part(name, value)
+        super().__setattr__(name, value)
+        if name in _FROZEN:
+            value.requires_grad_(False).eval()
+        if "pretrained_cfg" not in self.__dict__:
+            return
+        # what is set later is saved, too
+        changed: dict[str, Any] = {}
+        if name in _SETTINGS:
+            changed = {name: value}
+        elif name in (*_FROZEN, "video_net"):
+            changed = _origin(name, value)
+        elif name == "part_nets":
+            first = value if isinstance(value, CSN) else value["head"]
+            changed = {**_origin("part_net", first), "shared": isinstance(value, CSN)}
+            object.__setattr__(self, "shared", isinstance(value, CSN))
+        elif name == "dots":
+            changed = {"dots": value is not None}
+        if changed:
+            config = self.pretrained_cfg
+            config["model_args"] = {**config.get("model_args", {}), **changed}
+
+    def _check_part(self, name: str, value: nn.Module) -> None:
+        """Refuse a part that cannot take the place.
+
+        Raises:
+            ValueError: If it cannot.
+        """
+        rows = {"video_net": self.num_classes} if name == "video_net" else {}
+        networks: dict[str, nn.Module] = {name: value} if name == "video_net" else {}
+        if name == "part_nets":
+            if not isinstance(value, nn.ModuleDict):
+                networks, rows = {name: value}, {name: sum(self.sizes.values())}
+            else:
+                networks, rows = dict(value.items()), self.sizes
+                if set(networks) != set(PART_GROUPS):
+                    raise ValueError(f"part_nets are those of {', '.join(PART_GROUPS)}, got {', '.join(networks)}")
+        for key, net in networks.items():
+            if not isinstance(net, CSN) or net.num_classes != rows[key]:
+                got = f"a {type(net).__name__} of {getattr(net, 'num_classes', 'no')} classes"
+                raise ValueError(f"{key} is a channel-separated network of {rows[key]} classes, got {got}")
+        count = getattr(value, "num_classes", None)
+        if name == "part_detector" and count is not None and count != len(PARTS):
+            raise ValueError(f"part_detector has the {len(PARTS)} classes of PARTS, got {count}")
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """As every model's; a part from elsewhere cannot be named in a file, so that saving is refused.
+
+        Raises:
+            ValueError: If a part was not built by `create`.
+        """
+        given = self.pretrained_cfg.get("model_args", {})
+        for name in (*_FROZEN, *_NETWORKS):
+            if name in given and given[name] is None:
+                raise ValueError(
+                    f"{name} was not built by actionzoo.create, so that what is saved could not be built again; save "
+                    "the state dicts of the other parts instead"
+                )
+        return super().save_pretrained(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> "PCF":
+        """Put the channel-separated networks in training mode; detectors and pose net stay in eval mode."""
+        super().train(mode)
+        for name in _FROZEN:
+            getattr(self, name).eval()
+        return self
+
+    def get_classifier(self) -> nn.Module:
+        """The linear classifier of actions."""
+        return self.video_net.get_classifier()
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Give the network of actions a fresh classifier of `num_classes` rows; those of parts stay as they are."""
+        self.num_classes = num_classes
+        self.video_net.reset_classifier(num_classes)
+
+    def set_vocabulary(self, labeler: SegmentLabeler) -> None:
+        """Take another vocabulary of part states, with fresh classifiers of the part groups for it."""
+        sizes = _sizes(labeler)
+        self.labeler, self.sizes = labeler, sizes
+        if self.shared:
+            self.part_nets.reset_classifier(sum(sizes.values()))
+        else:
+            for group, count in sizes.items():
+                self.part_nets[group].reset_classifier(count)
+        config = self.pretrained_cfg
+        config["model_args"] = {**config.get("model_args", {}), "vocabulary": labeler.to_dict()}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the channel-separated networks in the backward pass: less memory, more time."""
+        for net in (self.video_net, *self._networks()):
+            net.set_grad_checkpointing(enable)
+
+    def _networks(self) -> list[CSN]:
+        return [self.part_nets] if self.shared else list(self.part_nets.values())
+
+    def forward_features(self, clips: Tensor) -> Tensor:
+        """The last map of the network of actions: `(B, 3, T, H, W)` -> `(B, D, t, h, w)`."""
+        return self.video_net.forward_features(clips)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """That map -> `(B, K)` logits of the actions, or what the classifier takes."""
+        return self.video_net.forward_head(x, pre_logits)
+
+    def part_logits(self, clips: Tensor) -> tuple[Tensor, ...]:
+        """Logits of every part group, in the order of `PART_GROUPS`: `(B, 3, T, H, W)` -> six `(B, K_group)`."""
+        if self.shared:
+            return self.part_nets(clips).split(list(self.sizes.values()), 1)
+        return tuple(self.part_nets[group](clips) for group in PART_GROUPS)
+
+    def forward(self, clips: Tensor) -> PCFOutput:
+        """Action and part states of clips: `(B, 3, T, H, W)`, normalised as `pretrained_cfg` says.
+
+        Raises:
+            ValueError: If `clips` is not `(B, 3, T, H, W)`.
+        """
+        return PCFOutput(self.video_net(clips), *self.part_logits(clips))
+
+    def dotted_crop(self, frame: Tensor, box: Tensor, keypoints: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """What the part detector sees of a person, see `actionzoo.models.part_people.dotted_crop`."""
+        return cut_dotted(frame, box, keypoints, self.dots)
+
+    @torch.no_grad()
+    def detect(self, frames: Tensor) -> list[PartPeople]:
+        """Find people, joints and parts in frames (section II-B).
+
+        Args:
+            frames: `(F, 3, H, W)` in `[0, 1]`.
+
+        Returns:
+            The people of every frame.
+
+        Raises:
+            ValueError: If the frames are not `(F, 3, H, W)`.
+            TypeError: If they are not floating point.
+        """
+        if frames.ndim != 4 or frames.shape[1] != 3:
+            raise ValueError(f"PCF expects frames (F, 3, H, W) in [0, 1], got shape {tuple(frames.shape)}")
+        if not frames.is_floating_point():
+            raise TypeError(f"PCF expects floating-point frames in [0, 1], got {frames.dtype}; divide by 255")
+        found = self.person_detector(list(frames)) if len(frames) else []
+        return [
+            find_part_people(
+                frame,
+                people,
+                pose=self.pose,
+                grower=self.grower,
+                dots=self.dots,
+                part_detector=self.part_detector,
+                threshold=self.threshold,
+                max_people=self.max_people,
+            )
+            for frame, people in zip(frames, found)
+        ]
+
+    def views(self, pixels: Tensor, clips: int | None = None) -> tuple[Tensor, Tensor]:
+        """Clips of a part of a video that are looked at (section III-A): evenly spread over it, and crops of each.
+
+        The shorter side is scaled to the network's, and square crops are taken along the longer one. Views that are
+        the same, as of a short part, come once.
+
+        Args:
+            pixels: `(3, L, H, W)` uint8, all frames of the part.
+            clips: How many clips; those of a segment if None.
+
+        Returns:
+            `(V, 3, T, S, S)`, normalised, and `(V,)` how much every view counts, in sum 1.
+
+        Raises:
+            ValueError: If the pixels are not `(3, L, H, W)` with a frame at least.
+            TypeError: If they are not uint8.
+        """
+        _check_pixels(pixels)
+        cfg: dict[str, Any] = self.pretrained_cfg
+        clips, side = self.clips if clips is None else clips, cfg["input_size"][-1]
+        samples = [
+            tuple(sample_frames(pixels.shape[1], cfg["frames"], cfg["stride"], (k + 0.5) / clips)) for k in range(clips)
+        ]
+        wanted = sorted({frame for sample in samples for frame in sample})
+        scaled = scale_frames(pixels[:, wanted], side)
+        height, width = scaled.shape[2:]
+        corners = [
+            ((height - side) * k // 2, (width - side) * k // 2) for k in ((1,) if self.crops == 1 else (0, 1, 2))
+        ]
+        chosen = [(sample, corner) for sample in samples for corner in corners]
+        device = next(self.video_net.parameters()).device
+        mean, std = (torch.tensor(cfg[name])[:, None, None, None] for name in ("mean", "std"))
+        views, weights = [], []
+        for sample, (top, left) in dict.fromkeys(chosen):
+            clip = scaled[:, [wanted.index(frame) for frame in sample], top : top + side, left : left + side]
+            views.append((clip.float() / 255 - mean.to(clip.device)) / std.to(clip.device))
+            weights.append(chosen.count((sample, (top, left))) / len(chosen))
+        return torch.stack(views).to(device), torch.tensor(weights, device=device)
+
+    @torch.no_grad()
+    def recognise(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Probabilities of every part group's labels in a segment, the mean over its views (section II-C).
+
+        Args:
+            pixels: `(3, L, H, W)` uint8, the frames of the segment.
+
+        Returns:
+            `(K_group,)` by group.
+
+        Raises:
+            ValueError: If the pixels are not such.
+            TypeError: If they are not uint8.
+        """
+        return dict(zip(PART_GROUPS, self._averaged(self.part_logits, *self.views(pixels))))
+
+    @torch.no_grad()
+    def recognise_video(self, pixels: Tensor) -> Tensor:
+        """Probabilities `(K,)` of the actions of a video, the mean over its views; as `recognise`."""
+        return self._averaged(lambda x: (self.video_net(x),), *self.views(pixels, self.video_clips))[0]
+
+    @staticmethod
+    def _averaged(logits_of: Any, views: Tensor, weights: Tensor) -> list[Tensor]:
+        """Weighted mean of the probabilities of views, some at a time, of each of several classifiers."""
+        parts = [
+            [(logits.float().softmax(1) * weight[:, None]).sum(0) for logits in logits_of(some)]
+            for some, weight in zip(views.split(_VIEWS_AT_A_TIME), weights.split(_VIEWS_AT_A_TIME))
+        ]
+        return [torch.stack(each).sum(0) for each in zip(*parts)]
+
+    def decide(self, probabilities: Mapping[str, Tensor], action: str | None = None) -> dict[str, PartState]:
+        """What every part does: the likeliest label of its group.
+
+        Args:
+            probabilities: By group, as `recognise` gives them.
+            action: Rule out the labels of all other actions; a group that has none of this action is read as if it
+                were None.
+
+        Returns:
+            By the part's name; the score is the label's probability, among those of the action if it is given.
+
+        Raises:
+            RuntimeError: If the model has no vocabulary.
+        """
+        if self.labeler is None:
+            raise RuntimeError(
+                "this PCF has no vocabulary, so that its labels mean nothing; train it, load weights that have one, or "
+                "call set_vocabulary(SegmentLabeler.from_segments(…))"
+            )
+        states = {}
+        for group, p in probabilities.items():
+            if action is not None and bool((known := self.labeler.of_action(group, action).to(p.device)).any()):
+                p = torch.where(known, p, 0.0)
+                p = p / p.sum().clamp(min=1e-12)
+            best = int(p.argmax())
+            label: SegmentLabel = self.labeler.decode(group, best)
+            states |= {part: PartState(state, float(p[best])) for part, state in label.parts().items()}
+        return states
+
+    def parse(self, pixels: Tensor, fps: float) -> ParsedVideo:
+        """Parse a video that is in memory (section II-A); `actionzoo.pipeline` takes files of any length.
+
+        Args:
+            pixels: `(3, L, H, W)` uint8.
+            fps: Frames per second.
+
+        Raises:
+            ValueError: If the pixels are not such, or `fps` is not positive.
+            TypeError: If they are not uint8.
+            RuntimeError: If the model has no vocabulary, or its classes no names.
+        """
+        _check_pixels(pixels)
+        self.check_settings()
+        bounds = segment_bounds(pixels.shape[1], fps, self.seconds)
+        scores = self.recognise_video(pixels).cpu()
+        action = self.action_names()[int(scores.argmax())]
+        known = action if self.coarse == "conditioned" else None
+        segments = [ParsedSegment(a, b, self.decide(self.recognise(pixels[:, a:b]), known)) for a, b in bounds]
+        device = next(self.video_net.parameters()).device
+        people = {
+            t: self.detect(pixels[None, :, t].to(device).float() / 255)[0].to("cpu")
+            for t in range(0, pixels.shape[1], self.every)
+        }
+        return ParsedVideo(action, scores, segments, people)
+
+    def action_names(self) -> list[str]:
+        """Names of the classes.
+
+        Raises:
+            RuntimeError: If they are not known.
+        """
+        names = self.pretrained_cfg.get("classes") or ()
+        if len(names) != self.num_classes:
+            raise RuntimeError(
+                f"the names of this PCF's {self.num_classes} actions are not known; set "
+                'model.pretrained_cfg["classes"], or load weights that name them'
+            )
+        return list(names)
+
+
+def scale_frames(pixels: Tensor, side: int) -> Tensor:
+    """Scale frames `(3, L, H, W)` uint8 to a shorter side, antialiased; frames that have it stay as they are."""
+    height, width = pixels.shape[2:]
+    if min(height, width) == side:
+        return pixels
+    factor = side / min(height, width)
+    size = (max(side, round(height * factor)), max(side, round(width * factor)))
+    frames = F.interpolate(pixels.transpose(0, 1).float(), size, mode="bilinear", antialias=True)
+    return frames.round().clamp(0, 255).byte().transpose(0, 1)
+
+
+def _check_pixels(pixels: Tensor) -> None:
+    if pixels.ndim != 4 or pixels.shape[0] != 3 or 0 in pixels.shape:
+        raise ValueError(f"PCF expects pixels of a video (3, L, H, W), got shape {tuple(pixels.shape)}")
+    if pixels.dtype != torch.uint8:
+        raise TypeError(f"PCF expects uint8 pixels of a video, got {pixels.dtype}")
+
+
+def _sizes(labeler: SegmentLabeler) -> dict[str, int]:
+    return {group: len(labeler.vocabulary[group]) for group in PART_GROUPS}
+
+
+def _origin(name: str, part: Any) -> dict[str, Any]:
+    """The arguments with which a network gets such a part; its name is None if `create` did not build it."""
+    config = getattr(part, "pretrained_cfg", {})
+    return {name: config.get("architecture"), f"{name}_args": dict(config.get("model_args", {}))}
+
+
+_ENTRY: dict[str, Any] = {
+    "task": "part-level action parsing",
+    "paper": "Part-level action parsing via a pose-guided coarse-to-fine framework",
+    "num_classes": 24,
+    "config": {"classifier": "video_net.classifier", "first_conv": "video_net.stem.conv"},
+}
+
+
+@register_model(**_ENTRY, input_size=(3, 32, 256, 256), aliases=("pcf",), params=414_416_689, macs=761_546_487_808)
+def pcf_ipcsn152(**kwargs: Any) -> PCF:
+    """Two YOLOF-R101, HRNet-W48 and seven ip-CSN-152: the paper's part-level action parser."""
+    return PCF(**kwargs)
+
+
+@register_model(**_ENTRY, input_size=(3, 6, 112, 112), params=4_637_136, macs=347_024_896)
+def pcf_tiny(**kwargs: Any) -> PCF:
+    """The same three stages with small detectors, a small pose net and two small ip-CSNs: trains on a CPU."""
+    small = {"min_size": 128, "max_size": 192}
+    settings: dict[str, Any] = {
+        "person_detector": "yolof_tiny",
+        "part_detector": "yolof_tiny",
+        "part_detector_args": {**small, "detections_per_class": 1},
+        "pose": "pose_tiny",
+        "video_net": "ipcsn_tiny",
+        "part_net": "ipcsn_tiny",
+        "shared": True,
+        "seconds": 0.75,
+        "clips": 3,
+    }
+    return PCF(**{**settings, **kwargs})
