@@ -31,6 +31,7 @@ class ModelInfo:
         default_tag: the weights that `pretrained=True` loads.
         build: the entry point.
         config: further entries for `pretrained_cfg`.
+        rename: gives the tensors of files published elsewhere the model's own names.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ModelInfo:
     default_tag: str | None
     build: Callable[..., nn.Module] = field(repr=False)
     config: Mapping[str, Any] = field(repr=False, hash=False)
+    rename: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = field(default=None, repr=False)
     _params: int | None = field(default=None, repr=False)
     _example_inputs: Callable[[int], Any] | None = field(default=None, repr=False)
 

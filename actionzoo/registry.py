@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
@@ -49,6 +50,7 @@ def register_model(
     default_tag: str | None = ...,
     example_inputs: Callable[[int], Any] | None = ...,
     config: Mapping[str, Any] | None = ...,
+    rename: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = ...,
     timm: bool = ...,
 ) -> Callable[[EntryPoint], EntryPoint]: ...
 def register_model(
@@ -65,6 +67,7 @@ def register_model(
     default_tag: str | None = None,
     example_inputs: Callable[[int], Any] | None = None,
     config: Mapping[str, Any] | None = None,
+    rename: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None,
     timm: bool = False,
 ) -> Any:
     """Register a function that builds a model under the function's name; use it as a decorator.
@@ -82,6 +85,8 @@ def register_model(
         default_tag: the weights that `pretrained=True` loads; by default the first whole-model weights.
         example_inputs: `example_inputs(batch)` gives a tensor or a tuple of tensors for `forward`.
         config: further entries for `pretrained_cfg`, such as `classifier`, `first_conv`, `pool_size`.
+        rename: gives the tensors of a file without a description, published elsewhere, the model's own names, and
+            leaves those that have them as they are. Such a file may lack the classifiers, which stay random then.
         timm: also register the model with timm, for `timm.create_model`.
 
     Returns:
@@ -104,6 +109,7 @@ def register_model(
             default_tag=default_tag,
             build=function,
             config=dict(config or {}),
+            rename=rename,
             _params=params,
             _example_inputs=example_inputs,
         )
@@ -157,7 +163,7 @@ def _open(
             chosen = _requested(info, weights)
         elif dot or pretrained:
             chosen = tagged(info, tag) if dot else _best(info)
-        return info, [open_weights(item, cache_dir) for item in chosen]
+        return info, [_renamed(info, open_weights(item, cache_dir)) for item in chosen]
     if scheme not in ("local-dir", "hf-hub") or not rest:
         raise ValueError(f"{name!r}: expected NAME, NAME.TAG, local-dir:DIR or hf-hub:ORG/NAME@REVISION")
     if weights is not None:
@@ -168,6 +174,18 @@ def _open(
     if not is_model(opened.info.model):
         raise ValueError(f"{name} holds a {opened.info.model!r}, which is not a registered model")
     return model_info(opened.info.model), [opened]
+
+
+def _renamed(info: ModelInfo, opened: Weights) -> Weights:
+    """Weights from elsewhere under the model's own names; without a classifier they are those of a backbone."""
+    if info.rename is None or "architecture" in opened.info.config:
+        return opened
+    tensors = info.rename(opened.tensors)
+    names = info.config.get("classifier") or ()
+    heads = (names,) if isinstance(names, str) else names
+    known = any(f"{name}.weight" in tensors for name in heads)
+    found = opened.info if known else replace(opened.info, covers="backbone")
+    return opened._replace(tensors=tensors, info=found)
 
 
 def _default_config(info: ModelInfo) -> dict[str, Any]:

@@ -268,6 +268,7 @@ _ENTRY: dict[str, Any] = {
     "input_size": (3, 32, 256, 256),
     "num_classes": 400,
     "config": {"classifier": "classifier", "first_conv": "stem.conv"},
+    "rename": csn_state_dict,
 }
 _DEEP = (3, 8, 36, 3)
 

@@ -410,11 +410,24 @@ class TestPublishedFiles:
     @layouts
     def test_through_create(self, layout):
         theirs, ours = pair("ir")
-        tensors = csn_state_dict(published(theirs, "ir", layout))
-        net = actionzoo.create("ircsn_152", weights=tensors, **NARROW).eval()
+        net = actionzoo.create("ircsn_152", weights=published(theirs, "ir", layout), **NARROW).eval()
         assert net.num_classes == 7
         x = torch.randn(SIZE)
         assert torch.equal(net(x), ours.eval()(x))
+
+    @layouts
+    def test_through_create_from_a_file_without_a_classifier(self, layout, tmp_path):
+        theirs, ours = pair("ip")
+        torch.save(published(theirs, "ip", layout, head=False), tmp_path / "csn.pth")
+        with pytest.warns(UserWarning, match="left at random initialisation: classifier"):
+            net = actionzoo.create("ipcsn_152", weights=tmp_path / "csn.pth", num_classes=5, **NARROW).eval()
+        assert net.load_report.random == ("classifier",)
+        x = torch.randn(SIZE)
+        assert torch.equal(net.forward_features(x), ours.eval().forward_features(x))
+
+    def test_through_create_what_is_saved_here_is_not_renamed(self, tmp_path):
+        actionzoo.create("ipcsn_tiny", num_classes=3).save_pretrained(tmp_path)
+        assert actionzoo.create("ipcsn_tiny", weights=tmp_path / "model.safetensors").load_report.random == ()
 
     @layouts
     def test_other_classes_keep_their_classifier(self, layout):
