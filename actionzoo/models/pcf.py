@@ -334,6 +334,20 @@ class PCF(HubMixin, nn.Module):
             for frame, people in zip(frames, found)
         ]
 
+    def view_frames(self, length: int, clips: int | None = None) -> list[tuple[int, ...]]:
+        """Numbers of the T frames of every clip that `views` takes from a part of `length` frames.
+
+        The views of such a clip alone, a part of T frames, are those of the whole part that come from it.
+
+        Args:
+            length: Frames of the part.
+            clips: How many clips; those of a segment if None.
+        """
+        cfg: dict[str, Any] = self.pretrained_cfg
+        clips = self.clips if clips is None else clips
+        places = ((k + 0.5) / clips for k in range(clips))
+        return [tuple(sample_frames(length, cfg["frames"], cfg["stride"], at)) for at in places]
+
     def views(self, pixels: Tensor, clips: int | None = None) -> tuple[Tensor, Tensor]:
         """Clips of a part of a video that are looked at (section III-A): evenly spread over it, and crops of each.
 
@@ -353,10 +367,7 @@ class PCF(HubMixin, nn.Module):
         """
         _check_pixels(pixels)
         cfg: dict[str, Any] = self.pretrained_cfg
-        clips, side = self.clips if clips is None else clips, cfg["input_size"][-1]
-        samples = [
-            tuple(sample_frames(pixels.shape[1], cfg["frames"], cfg["stride"], (k + 0.5) / clips)) for k in range(clips)
-        ]
+        samples, side = self.view_frames(pixels.shape[1], clips), cfg["input_size"][-1]
         wanted = sorted({frame for sample in samples for frame in sample})
         scaled = scale_frames(pixels[:, wanted], side)
         height, width = scaled.shape[2:]
@@ -515,14 +526,23 @@ def pcf_ipcsn152(**kwargs: Any) -> PCF:
     return PCF(**kwargs)
 
 
-@register_model(**_ENTRY, input_size=(3, 6, 112, 112), params=4_637_136, macs=347_024_896)
+PARTS_TINY: dict[str, Any] = {
+    "min_size": 160,
+    "max_size": 240,
+    # a hand of somebody who fills the crop is smaller than a cell of 16 pixels
+    "anchor_scales": (0.75, 1.25, 2.0, 3.5, 6.0),
+    "detections_per_class": 1,
+}
+"""Arguments of the small detector of parts, which looks at crops of people."""
+
+
+@register_model(**_ENTRY, input_size=(3, 4, 112, 112), params=4_637_136, macs=229_079_936)
 def pcf_tiny(**kwargs: Any) -> PCF:
     """The same three stages with small detectors, a small pose net and two small ip-CSNs: trains on a CPU."""
-    small = {"min_size": 128, "max_size": 192}
     settings: dict[str, Any] = {
         "person_detector": "yolof_tiny",
         "part_detector": "yolof_tiny",
-        "part_detector_args": {**small, "detections_per_class": 1},
+        "part_detector_args": PARTS_TINY,
         "pose": "pose_tiny",
         "video_net": "ipcsn_tiny",
         "part_net": "ipcsn_tiny",
