@@ -130,7 +130,7 @@ class TestContactSheet:
         (left, top), *_ = cells(sheet, None, 1, (64, 64))[0]
         assert np.array_equal(np.asarray(sheet.crop((left, top, left + 64, top + 64))), np.asarray(expected))
 
-    @pytest.mark.parametrize("task", ["fine_grained", "pose", "motion", "crowd", "parts"])
+    @pytest.mark.parametrize("task", ["fine_grained", "pose", "motion", "crowd", "parts", "parts_turned"])
     def test_every_task_of_acting_figures(self, task):
         data = ActingFigures(task, length=2, size=96, frames=3)
         sheet = contact_sheet(data, columns=2)

@@ -28,6 +28,11 @@ from .labelled_clips import LabelledClip as LabelledClip
 from .labels import DAR_4 as DAR_4
 from .labels import PPMI_24 as PPMI_24
 from .labels import PPMI_24_TO_12 as PPMI_24_TO_12
+from .part_crops import PartCrops as PartCrops
+from .part_crops import PersonCrop as PersonCrop
+from .part_frames import PartFrames as PartFrames
+from .part_pictures import PartCropTransform as PartCropTransform
+from .part_pictures import PartPicture as PartPicture
 from .people import FolderPeople as FolderPeople
 from .people import PeopleSource as PeopleSource
 from .people import PersonExample as PersonExample
@@ -61,7 +66,12 @@ __all__ = [
     "FolderPeople",
     "KeypointPeople",
     "LabelledClip",
+    "PartCropTransform",
+    "PartCrops",
+    "PartFrames",
+    "PartPicture",
     "PeopleSource",
+    "PersonCrop",
     "PersonExample",
     "PersonImages",
     "PersonInput",

@@ -40,6 +40,8 @@ class ActingFigures(Dataset):
       wave or hold, walk towards each other or apart, walk through the picture to the left or to the right).
     - `"crowd"`: clips of two to four people, each doing something else, whose ways cross.
     - `"parts"`: clips in which the states of body parts change from segment to segment.
+    - `"parts_turned"`: the same, but half of the people turn their back, so that where a limb is does not tell whether
+      it is the left or the right one.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ class FigureClips:
             ValueError: If the task shows images, or a number is below 1.
         """
         if not figures.is_clip:
-            raise ValueError(f"the task {figures.task!r} shows images; clips are motion, crowd and parts")
+            raise ValueError(f"the task {figures.task!r} shows images; clips are motion, crowd, parts and parts_turned")
         _check(frames, stride)
         self.figures, self.frames, self.stride = figures, frames, stride
         self.one_label = figures.task != "crowd"

@@ -4,7 +4,6 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -139,22 +138,27 @@ class FilePartVideos:
 
         Raises:
             FileNotFoundError: If a video is not there; the message names the first.
-            ValueError: If there is no video.
+            ValueError: If there is no video, or `fps` is not positive.
         """
+        if not (math.isfinite(fps) and fps > 0):
+            raise ValueError(f"fps is a positive number of frames per second, got {fps!r}")
         self.root, self.truth, self.rate = Path(root), truth, fps
         self.names = sorted(truth["action"])
         if not self.names:
             raise ValueError(f"the annotations of {self.root} name no video")
         self.classes = tuple(sorted({str(label) for label in truth["action"].values()}))
-        files = {file.stem: file for file in sorted(self.root.iterdir()) if file.suffix.lower() in VIDEO_SUFFIXES}
+        files = [file for file in sorted(self.root.iterdir()) if file.suffix.lower() in VIDEO_SUFFIXES]
         folders = {file.name: file for file in self.root.iterdir() if file.is_dir()}
-        found = {name: folders.get(name) or files.get(name) or files.get(Path(name).stem) for name in self.names}
+        # a name may have a suffix, which is not always that of the file
+        known = {file.stem: file for file in files} | {file.name: file for file in files} | folders
+        found = {name: known.get(name) or known.get(_without_suffix(name)) for name in self.names}
         if missing := [name for name, path in found.items() if path is None]:
             raise FileNotFoundError(
                 f"{self.root} has neither a folder of frames nor a file for the annotated video {missing[0]!r}"
                 + (f" and {len(missing) - 1} others" if len(missing) > 1 else "")
             )
         self.paths: list[Path] = [path for path in found.values() if path is not None]
+        self._measures: dict[int, tuple[int, float]] = {}
 
     def __len__(self) -> int:
         """Number of videos."""
@@ -169,12 +173,17 @@ class FilePartVideos:
         return str(self.truth["action"][self.names[i]])
 
     def length(self, i: int) -> int:
-        """Frames of video `i`; of a file its packets are counted, once."""
-        return _measured(self.paths[i])[0]
+        """Frames of video `i`; of a file its packets are counted, once.
+
+        Raises:
+            ValueError: If the pictures of a folder are not numbered one after the other.
+            RuntimeError: If a file is no video.
+        """
+        return self._measured(i)[0]
 
     def fps(self, i: int) -> float:
         """Frames per second of video `i`."""
-        rate = _measured(self.paths[i])[1]
+        rate = self._measured(i)[1]
         return rate if math.isfinite(rate) and rate > 0 else self.rate
 
     def annotations(self, i: int) -> dict[str, Any]:
@@ -186,8 +195,11 @@ class FilePartVideos:
 
         Raises:
             IndexError: If there is no such frame.
-            RuntimeError: If the file cannot be decoded; the message names it.
+            ValueError: If the pictures of a folder are not numbered one after the other.
+            RuntimeError: If the file cannot be decoded, or frames differ in size; the message names it.
         """
+        if not len(frames):
+            return self.read(i, [0])[:, :0]
         path, count = self.paths[i], self.length(i)
         if wrong := [frame for frame in frames if not 0 <= frame < count]:
             raise IndexError(f"{path} has {count} frames and no frame {wrong[0]}")
@@ -195,6 +207,8 @@ class FilePartVideos:
         if path.is_dir():
             pictures = find_pictures(path)
             found = [torch.from_numpy(np.array(load_image(pictures[n]))).permute(2, 0, 1) for n in order]
+            if len(sizes := {f"{picture.shape[2]} x {picture.shape[1]}" for picture in found}) > 1:
+                raise RuntimeError(f"the pictures of {path} differ in size: {', '.join(sorted(sizes))}")
             pixels = torch.stack(found, 1)
         else:
             pixels = torch.cat([read_clip(path, n, step, first) for first, step, n in _runs(order)], 1)
@@ -202,21 +216,40 @@ class FilePartVideos:
                 raise RuntimeError(f"{path} is damaged: {pixels.shape[1]} of {len(order)} frames could be decoded")
         return pixels[:, [order.index(frame) for frame in frames]]
 
+    def _measured(self, i: int) -> tuple[int, float]:
+        """Frames and frame rate of a file, or of a folder of frames, which does not know its rate."""
+        i = range(len(self))[i]
+        if i not in self._measures:
+            path = self.paths[i]
+            if path.is_dir():
+                pictures = find_pictures(path)
+                _check_numbers(path, pictures)
+                self._measures[i] = len(pictures), 0.0
+            else:
+                with warnings.catch_warnings():
+                    # that it is damaged is said when its frames are read
+                    warnings.simplefilter("ignore", RuntimeWarning)
+                    info = clip_info(path)
+                self._measures[i] = info.frames, info.fps
+        return self._measures[i]
+
     def __repr__(self) -> str:
         """What tells these videos from others."""
         return f"FilePartVideos({str(self.root)!r}, {len(self)} videos)"
 
 
-@lru_cache(maxsize=100_000)
-def _measured(path: Path) -> tuple[int, float]:
-    """Frames and frame rate of a file, or of a folder of frames, which does not know its rate."""
-    if path.is_dir():
-        return len(find_pictures(path)), 0.0
-    with warnings.catch_warnings():
-        # that it is damaged is said when its frames are read
-        warnings.simplefilter("ignore", RuntimeWarning)
-        info = clip_info(path)
-    return info.frames, info.fps
+def _without_suffix(name: str) -> str:
+    """The name of a video without the suffix of a video file, if it has one."""
+    return Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else name
+
+
+def _check_numbers(folder: Path, pictures: Sequence[Path]) -> None:
+    """Refuse pictures that are not all frames of a video: the n-th of them would not be frame n."""
+    numbers = [frame_number(picture.name) for picture in pictures]
+    wrong = [f"begins with frame {numbers[0]}"] if numbers[0] > 1 else []
+    wrong += [f"holds frame {before} and then {after}" for before, after in pairwise(numbers) if after != before + 1]
+    if wrong:
+        raise ValueError(f"{folder} {wrong[0]}; expected all frames of the video, img_00001.jpg first")
 
 
 def _runs(frames: Sequence[int]) -> list[tuple[int, int, int]]:

@@ -294,5 +294,5 @@ def ircsn_152(**kwargs: Any) -> CSN:
 @register_model(**{**_ENTRY, "input_size": (3, 4, 112, 112)}, params=302_288, macs=114_481_728)
 def ipcsn_tiny(**kwargs: Any) -> CSN:
     """A small ip-CSN for clips of 4 frames: trains on a CPU."""
-    small: dict[str, Any] = {"depths": (1, 2, 3, 1), "width": 16, "expansion": 2, "stride": 1}
+    small: dict[str, Any] = {"depths": (1, 2, 3, 1), "width": 16, "expansion": 2, "stride": 16, "drop_rate": 0.2}
     return CSN(**{**small, "input_size": (3, 4, 112, 112), **kwargs})

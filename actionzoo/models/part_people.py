@@ -157,6 +157,9 @@ def find_part_people(
         part_detector: Finds the parts; its label k is the k-th of `PARTS`.
         threshold: People score at least this.
         max_people: The surest are taken.
+
+    Raises:
+        ValueError: If the detector of parts gives a label that is none of theirs.
     """
     people = (found["labels"] == PERSON) & (found["scores"] >= threshold)
     order = found["scores"][people].argsort(descending=True, stable=True)[:max_people]
@@ -173,9 +176,12 @@ def find_part_people(
         crops = [dotted_crop(frame, box, points, dots) for box, points in zip(boxes, keypoints)]
         for p, (out, (_, offset)) in enumerate(zip(part_detector([crop for crop, _ in crops]), crops)):
             shift = frame.new_tensor([*offset, *offset])
-            # the surest come first: written last to first, the first of every class stays
-            for label, box, score in reversed(list(zip(out["labels"].tolist(), out["boxes"], out["scores"]))):
-                part_boxes[p, label - 1], part_scores[p, label - 1] = box + shift, score
+            labels = out["labels"].tolist()
+            if wrong := [label for label in labels if not 1 <= label <= len(PARTS)]:
+                raise ValueError(f"labels of the part detector are 1 to {len(PARTS)}, those of PARTS, got {wrong[0]}")
+            # written last to first, the surest of every class stays
+            for j in reversed(out["scores"].argsort(descending=True, stable=True).tolist()):
+                part_boxes[p, labels[j] - 1], part_scores[p, labels[j] - 1] = out["boxes"][j] + shift, out["scores"][j]
     layout = pose.pretrained_cfg.get("joints")  # type: ignore[operator, union-attr]
     if layout in JOINT_PARTS:
         missing = part_scores == 0

@@ -16,6 +16,7 @@ from ..layers import BoxGrower, PoseDotEncoder
 from ..registry import create, register_model
 from ..weights import HubMixin
 from ._detectors import check_channels
+from ._origins import grower_args_of, is_default_dots, origin_of
 from .csn import CSN
 from .parsed_video import MAX_PEOPLE, ParsedSegment, ParsedVideo, PartState
 from .part_people import JOINT_PARTS, PartPeople, find_part_people
@@ -31,6 +32,8 @@ AUTHORS_LABELS = {"head": 55, "arm": 334, "hand": 276, "hip": 78, "leg": 315, "f
 
 _FROZEN = ("person_detector", "part_detector", "pose")
 _NETWORKS = ("video_net", "part_net")
+_OF_CLIPS = ("input_size", "mean", "std", "frames", "stride")
+"""What the network of actions says of the clips that it takes."""
 _SETTINGS = ("threshold", "max_people", "every", "seconds", "clips", "video_clips", "crops", "coarse")
 _VIEWS_AT_A_TIME = 4
 
@@ -60,7 +63,8 @@ class PCF(HubMixin, nn.Module):
 
     `parse` does all of it. Every stage is learned on its own (section III-A), so every part can be replaced by
     assignment: `person_detector`, `pose`, `part_detector`, `dots`, `grower`, `video_net`, `part_nets`. Those of the
-    first stage are frozen here: in eval mode, without gradients; train them outside.
+    first stage are frozen here: in eval mode, without gradients; train them outside. A pose net whose joints are in
+    another order brings fresh dots for them.
     """
 
     classifier_names = ("video_net.classifier",)
@@ -81,6 +85,7 @@ class PCF(HubMixin, nn.Module):
         part_net: str = "ipcsn_152",
         part_net_args: dict[str, Any] | None = None,
         shared: bool = False,
+        grower_args: dict[str, Any] | None = None,
         dots: bool = True,
         threshold: float = 0.05,
         max_people: int = 10,
@@ -110,6 +115,7 @@ class PCF(HubMixin, nn.Module):
             part_net_args: See above.
             shared: One network with six heads instead of six, which is this library's option (section II-C: "without
                 sharing parameters").
+            grower_args: Arguments of `BoxGrower`.
             dots: Whether joints are painted into the crops in which parts are looked for (Eq. 3).
             threshold: Least score of a person.
             max_people: The surest people of a frame, 10 in the paper and at most.
@@ -137,7 +143,7 @@ class PCF(HubMixin, nn.Module):
         self.person_detector: Any = create(person_detector, **(person_detector_args or {}))
         self.part_detector: Any = create(part_detector, num_classes=len(PARTS), **(part_detector_args or {}))
         self.pose: Any = create(pose, **(pose_args or {}))
-        self.grower = BoxGrower()
+        self.grower = BoxGrower(**(grower_args or {}))
         layout = self.pose.pretrained_cfg.get("joints")
         if dots and layout not in JOINT_PARTS:
             raise ValueError(f"the joints of {pose} are in neither COCO's nor MPII's order; give dots=False")
@@ -151,7 +157,7 @@ class PCF(HubMixin, nn.Module):
         )
         own = self.video_net.pretrained_cfg
         self.pretrained_cfg = self.default_cfg = {
-            **{key: own[key] for key in ("input_size", "mean", "std", "frames", "stride")},
+            **{key: own[key] for key in _OF_CLIPS},
             "num_classes": num_classes,
             "classifier": "video_net.classifier",
             "first_conv": "video_net.stem.conv",
@@ -183,25 +189,35 @@ class PCF(HubMixin, nn.Module):
         super().__setattr__(name, value)
         if name in _FROZEN:
             value.requires_grad_(False).eval()
-        if "pretrained_cfg" not in self.__dict__:
-            return
-        # what is set later is saved, too
-        changed: dict[str, Any] = {}
-        if name in _SETTINGS:
-            changed = {name: value}
-        elif name in (*_FROZEN, "video_net"):
-            changed = _origin(name, value)
-        elif name == "part_nets":
-            first = value if isinstance(value, CSN) else value["head"]
-            changed = {**_origin("part_net", first), "shared": isinstance(value, CSN)}
-            object.__setattr__(self, "shared", isinstance(value, CSN))
-        elif name == "dots":
-            changed = {"dots": value is not None}
-        if changed:
-            config = self.pretrained_cfg
-            config["model_args"] = {**config.get("model_args", {}), **changed}
+        if "pretrained_cfg" in self.__dict__:
+            self._replaced(name, value)
 
-    def _check_part(self, name: str, value: nn.Module) -> None:
+    def _replaced(self, name: str, value: Any) -> None:
+        """Record what is set after the network was built, which is saved, too; and what follows from it."""
+        if name in _SETTINGS:
+            self._note({name: value})
+        elif name in (*_FROZEN, "video_net"):
+            self._note(origin_of(name, value))
+        elif name == "part_nets":
+            self._note({**origin_of("part_net", *self._networks()), "shared": isinstance(value, CSN)})
+            object.__setattr__(self, "shared", isinstance(value, CSN))
+        elif name == "grower":
+            self._note({"grower_args": grower_args_of(value)})
+        elif name == "dots":
+            self._note({"dots": value is not None})
+        if name == "video_net":
+            self.pretrained_cfg.update({key: value.pretrained_cfg[key] for key in _OF_CLIPS})
+        elif name == "pose" and self.dots is not None:
+            parts = JOINT_PARTS[value.pretrained_cfg["joints"]]
+            if parts != self.dots.parts:
+                self.dots = PoseDotEncoder(parts).to(self.dots.colors.device)
+
+    def _note(self, changed: dict[str, Any]) -> None:
+        """Record arguments with which a network like this one would be built."""
+        config = self.pretrained_cfg
+        config["model_args"] = {**config.get("model_args", {}), **changed}
+
+    def _check_part(self, name: str, value: Any) -> None:
         """Refuse a part that cannot take the place.
 
         Raises:
@@ -220,6 +236,15 @@ class PCF(HubMixin, nn.Module):
             if not isinstance(net, CSN) or net.num_classes != rows[key]:
                 got = f"a {type(net).__name__} of {getattr(net, 'num_classes', 'no')} classes"
                 raise ValueError(f"{key} is a channel-separated network of {rows[key]} classes, got {got}")
+        kind, config = type(value).__name__, getattr(value, "pretrained_cfg", {})
+        if name == "pose" and getattr(self, "dots", None) is not None and config.get("joints") not in JOINT_PARTS:
+            raise ValueError(f"the joints of this {kind} are in neither COCO's nor MPII's order; set dots = None first")
+        wanted = {"dots": PoseDotEncoder, "grower": BoxGrower}.get(name, nn.Module)
+        if not isinstance(value, wanted):
+            raise ValueError(f"{name} is a {wanted.__name__}, got a {kind}")
+        if isinstance(value, PoseDotEncoder) and len(value.parts) != self.pose.pretrained_cfg["num_joints"]:
+            joints = self.pose.pretrained_cfg["num_joints"]
+            raise ValueError(f"the pose net gives {joints} joints, got dots for {len(value.parts)}")
         count = getattr(value, "num_classes", None)
         if name == "part_detector" and count is not None and count != len(PARTS):
             raise ValueError(f"part_detector has the {len(PARTS)} classes of PARTS, got {count}")
@@ -228,15 +253,21 @@ class PCF(HubMixin, nn.Module):
         """As every model's; a part from elsewhere cannot be named in a file, so that saving is refused.
 
         Raises:
-            ValueError: If a part was not built by `create`.
+            ValueError: If a part was not built by `create`, dots are not painted as they are by default, or the
+                networks of the part groups were built differently.
         """
+        self._note({"grower_args": grower_args_of(self.grower)})
         given = self.pretrained_cfg.get("model_args", {})
         for name in (*_FROZEN, *_NETWORKS):
             if name in given and given[name] is None:
                 raise ValueError(
-                    f"{name} was not built by actionzoo.create, so that what is saved could not be built again; save "
-                    "the state dicts of the other parts instead"
+                    f"{name} was not built by actionzoo.create, or not all of it in the same way, so that what is "
+                    "saved could not be built again; save the state dicts of the other parts instead"
                 )
+        if self.dots is not None and not is_default_dots(self.dots, self.pose.pretrained_cfg.get("joints")):
+            raise ValueError(
+                "dots of other settings than the default ones cannot be saved; set model.dots = None to save the rest"
+            )
         return super().save_pretrained(*args, **kwargs)
 
     def train(self, mode: bool = True) -> "PCF":
@@ -245,6 +276,16 @@ class PCF(HubMixin, nn.Module):
         for name in _FROZEN:
             getattr(self, name).eval()
         return self
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last map of the network of actions."""
+        return self.video_net.num_features
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Width of what the classifier of actions takes."""
+        return self.video_net.head_hidden_size
 
     def get_classifier(self) -> nn.Module:
         """The linear classifier of actions."""
@@ -256,7 +297,11 @@ class PCF(HubMixin, nn.Module):
         self.video_net.reset_classifier(num_classes)
 
     def set_vocabulary(self, labeler: SegmentLabeler) -> None:
-        """Take another vocabulary of part states, with fresh classifiers of the part groups for it."""
+        """Take another vocabulary of part states, with fresh classifiers of the part groups for it.
+
+        Raises:
+            ValueError: If a group has no label.
+        """
         sizes = _sizes(labeler)
         self.labeler, self.sizes = labeler, sizes
         if self.shared:
@@ -264,8 +309,7 @@ class PCF(HubMixin, nn.Module):
         else:
             for group, count in sizes.items():
                 self.part_nets[group].reset_classifier(count)
-        config = self.pretrained_cfg
-        config["model_args"] = {**config.get("model_args", {}), "vocabulary": labeler.to_dict()}
+        self._note({"vocabulary": labeler.to_dict()})
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the channel-separated networks in the backward pass: less memory, more time."""
@@ -273,7 +317,7 @@ class PCF(HubMixin, nn.Module):
             net.set_grad_checkpointing(enable)
 
     def _networks(self) -> list[CSN]:
-        return [self.part_nets] if self.shared else list(self.part_nets.values())
+        return [self.part_nets] if isinstance(self.part_nets, CSN) else list(self.part_nets.values())
 
     def forward_features(self, clips: Tensor) -> Tensor:
         """The last map of the network of actions: `(B, 3, T, H, W)` -> `(B, D, t, h, w)`."""
@@ -313,12 +357,13 @@ class PCF(HubMixin, nn.Module):
 
         Raises:
             ValueError: If the frames are not `(F, 3, H, W)`.
-            TypeError: If they are not floating point.
+            TypeError: If they are not float32: coordinates are lost in less, and the detectors take no more.
         """
         if frames.ndim != 4 or frames.shape[1] != 3:
             raise ValueError(f"PCF expects frames (F, 3, H, W) in [0, 1], got shape {tuple(frames.shape)}")
-        if not frames.is_floating_point():
-            raise TypeError(f"PCF expects floating-point frames in [0, 1], got {frames.dtype}; divide by 255")
+        if frames.dtype != torch.float32:
+            hint = ".float()" if frames.is_floating_point() else ".float() / 255"
+            raise TypeError(f"PCF expects float32 frames in [0, 1], got {frames.dtype}; call {hint} first")
         found = self.person_detector(list(frames)) if len(frames) else []
         return [
             find_part_people(
@@ -342,9 +387,14 @@ class PCF(HubMixin, nn.Module):
         Args:
             length: Frames of the part.
             clips: How many clips; those of a segment if None.
+
+        Raises:
+            ValueError: If a number is below 1.
         """
         cfg: dict[str, Any] = self.pretrained_cfg
         clips = self.clips if clips is None else clips
+        if clips < 1:
+            raise ValueError(f"clips is at least 1, got {clips}")
         places = ((k + 0.5) / clips for k in range(clips))
         return [tuple(sample_frames(length, cfg["frames"], cfg["stride"], at)) for at in places]
 
@@ -359,7 +409,8 @@ class PCF(HubMixin, nn.Module):
             clips: How many clips; those of a segment if None.
 
         Returns:
-            `(V, 3, T, S, S)`, normalised, and `(V,)` how much every view counts, in sum 1.
+            `(V, 3, T, S, S)`, normalised and in the dtype of the network of actions, and `(V,)` how much every view
+            counts, in sum 1.
 
         Raises:
             ValueError: If the pixels are not `(3, L, H, W)` with a frame at least.
@@ -375,14 +426,14 @@ class PCF(HubMixin, nn.Module):
             ((height - side) * k // 2, (width - side) * k // 2) for k in ((1,) if self.crops == 1 else (0, 1, 2))
         ]
         chosen = [(sample, corner) for sample in samples for corner in corners]
-        device = next(self.video_net.parameters()).device
+        like = next(self.video_net.parameters())
         mean, std = (torch.tensor(cfg[name])[:, None, None, None] for name in ("mean", "std"))
         views, weights = [], []
         for sample, (top, left) in dict.fromkeys(chosen):
             clip = scaled[:, [wanted.index(frame) for frame in sample], top : top + side, left : left + side]
             views.append((clip.float() / 255 - mean.to(clip.device)) / std.to(clip.device))
             weights.append(chosen.count((sample, (top, left))) / len(chosen))
-        return torch.stack(views).to(device), torch.tensor(weights, device=device)
+        return torch.stack(views).to(like), torch.tensor(weights, device=like.device)
 
     @torch.no_grad()
     def recognise(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -397,6 +448,7 @@ class PCF(HubMixin, nn.Module):
         Raises:
             ValueError: If the pixels are not such.
             TypeError: If they are not uint8.
+            RuntimeError: If the model is in training mode.
         """
         return dict(zip(PART_GROUPS, self._averaged(self.part_logits, *self.views(pixels))))
 
@@ -405,9 +457,10 @@ class PCF(HubMixin, nn.Module):
         """Probabilities `(K,)` of the actions of a video, the mean over its views; as `recognise`."""
         return self._averaged(lambda x: (self.video_net(x),), *self.views(pixels, self.video_clips))[0]
 
-    @staticmethod
-    def _averaged(logits_of: Any, views: Tensor, weights: Tensor) -> list[Tensor]:
+    def _averaged(self, logits_of: Any, views: Tensor, weights: Tensor) -> list[Tensor]:
         """Weighted mean of the probabilities of views, some at a time, of each of several classifiers."""
+        if self.training:
+            raise RuntimeError("this PCF is in training mode, in which it drops features at random; call .eval() first")
         parts = [
             [(logits.float().softmax(1) * weight[:, None]).sum(0) for logits in logits_of(some)]
             for some, weight in zip(views.split(_VIEWS_AT_A_TIME), weights.split(_VIEWS_AT_A_TIME))
@@ -428,20 +481,24 @@ class PCF(HubMixin, nn.Module):
         Raises:
             RuntimeError: If the model has no vocabulary.
         """
+        labeler, states = self._vocabulary(), {}
+        for group, p in probabilities.items():
+            if action is not None and bool((known := labeler.of_action(group, action).to(p.device)).any()):
+                p = p / torch.where(known, p, 0.0).sum().clamp(min=1e-12)
+                # where all of the action's labels have probability 0, the others have none that counts
+                p = torch.where(known, p, -1.0)
+            best = int(p.argmax())
+            label: SegmentLabel = labeler.decode(group, best)
+            states |= {part: PartState(state, float(p[best])) for part, state in label.parts().items()}
+        return states
+
+    def _vocabulary(self) -> SegmentLabeler:
         if self.labeler is None:
             raise RuntimeError(
                 "this PCF has no vocabulary, so that its labels mean nothing; train it, load weights that have one, or "
                 "call set_vocabulary(SegmentLabeler.from_segments(…))"
             )
-        states = {}
-        for group, p in probabilities.items():
-            if action is not None and bool((known := self.labeler.of_action(group, action).to(p.device)).any()):
-                p = torch.where(known, p, 0.0)
-                p = p / p.sum().clamp(min=1e-12)
-            best = int(p.argmax())
-            label: SegmentLabel = self.labeler.decode(group, best)
-            states |= {part: PartState(state, float(p[best])) for part, state in label.parts().items()}
-        return states
+        return self.labeler
 
     def parse(self, pixels: Tensor, fps: float) -> ParsedVideo:
         """Parse a video that is in memory (section II-A); `actionzoo.pipeline` takes files of any length.
@@ -453,13 +510,15 @@ class PCF(HubMixin, nn.Module):
         Raises:
             ValueError: If the pixels are not such, or `fps` is not positive.
             TypeError: If they are not uint8.
-            RuntimeError: If the model has no vocabulary, or its classes no names.
+            RuntimeError: If the model has no vocabulary, its classes have no names, or it is in training mode.
         """
         _check_pixels(pixels)
         self.check_settings()
+        self._vocabulary()
+        names = self.action_names()
         bounds = segment_bounds(pixels.shape[1], fps, self.seconds)
         scores = self.recognise_video(pixels).cpu()
-        action = self.action_names()[int(scores.argmax())]
+        action = names[int(scores.argmax())]
         known = action if self.coarse == "conditioned" else None
         segments = [ParsedSegment(a, b, self.decide(self.recognise(pixels[:, a:b]), known)) for a, b in bounds]
         device = next(self.video_net.parameters()).device
@@ -476,7 +535,7 @@ class PCF(HubMixin, nn.Module):
             RuntimeError: If they are not known.
         """
         names = self.pretrained_cfg.get("classes") or ()
-        if len(names) != self.num_classes:
+        if not names or len(names) != self.num_classes:
             raise RuntimeError(
                 f"the names of this PCF's {self.num_classes} actions are not known; set "
                 'model.pretrained_cfg["classes"], or load weights that name them'
@@ -503,13 +562,12 @@ def _check_pixels(pixels: Tensor) -> None:
 
 
 def _sizes(labeler: SegmentLabeler) -> dict[str, int]:
-    return {group: len(labeler.vocabulary[group]) for group in PART_GROUPS}
-
-
-def _origin(name: str, part: Any) -> dict[str, Any]:
-    """The arguments with which a network gets such a part; its name is None if `create` did not build it."""
-    config = getattr(part, "pretrained_cfg", {})
-    return {name: config.get("architecture"), f"{name}_args": dict(config.get("model_args", {}))}
+    sizes = {group: len(labeler.vocabulary[group]) for group in PART_GROUPS}
+    if empty := [group for group, count in sizes.items() if not count]:
+        raise ValueError(
+            f"the vocabulary has no label of {', '.join(empty)}; of a part that nobody shows it has 'none'"
+        )
+    return sizes
 
 
 _ENTRY: dict[str, Any] = {

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import functional as TF
 
-from ..models import ConViTHARPerson, associate_boxes, fuse_scores
+from ..models import YOLOF, ConViTHARPerson, associate_boxes, fuse_scores
 from ..models._detectors import PERSON
 from .image import ActionPipeline, Picture, open_picture
 from .names import model_name
@@ -34,10 +34,15 @@ class DetectionPipeline:
             threshold: Least score of a person.
 
         Raises:
-            ValueError: If the threshold is outside `[0, 1]`.
+            ValueError: If the threshold is outside `[0, 1]`, or the detector is a YOLOF of more classes than people.
         """
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold is a score in [0, 1], got {threshold}")
+        if isinstance(detector, YOLOF) and detector.num_classes != 1:
+            raise ValueError(
+                f"this YOLOF finds {detector.num_classes} classes, of which none need be people; a detector of people "
+                "has num_classes=1"
+            )
         self.detector, self.threshold = detector, threshold
         self.device = torch.device(device or "cpu")
         self.name = model_name(detector)

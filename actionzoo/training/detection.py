@@ -1,7 +1,7 @@
-"""Find people: the second stage of ConViT's training, a detector on the frozen backbone (section 4.2)."""
+"""Find people in photographs: the second stage of ConViT's training (section 4.2); what detectors' tasks share."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -13,12 +13,13 @@ from .._checkpoint import atomic_path
 from ..data.boxed import BoxedImages, collate_boxed, detection_transform
 from ..data.folders import ActionSamples
 from ..metrics import box_average_precision, coco_box_ap
-from ..models import PersonDetector
+from ..models import YOLOF, PersonDetector
 from .recipes import Recipe, all_but
 from .stages import freeze
 from .tasks import BaseTask, StepTools
 
 LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
+"""Of torchvision's detectors, in the order of a history's rows; YOLOF has the last two."""
 
 
 def check_boxes(samples: ActionSamples) -> None:
@@ -47,6 +48,57 @@ def check_scale(side: int, sides: Sequence[int]) -> None:
         )
 
 
+def train_detector(tools: StepTools, images: Sequence[Tensor], targets: list[dict[str, Tensor]]) -> Tensor:
+    """One step of a detector that gives its losses by name: those of `LOSSES` that it has, and their sum."""
+    tools.optimizer.zero_grad(set_to_none=True)
+    losses = tools.model(images, targets)
+    parts = torch.stack([losses[name] for name in LOSSES if name in losses])
+    tools.update(parts.sum())
+    return torch.cat([parts, parts.sum()[None]]).detach()
+
+
+@torch.no_grad()
+def detect(
+    model: nn.Module, pictures: Iterable[Sequence[Tensor]], device: torch.device | str
+) -> list[dict[str, Tensor]]:
+    """What a detector in eval mode finds in every picture of some batches, on the CPU; its mode is put back."""
+    was_training, found = model.training, []
+    model.eval()
+    try:
+        for images in pictures:
+            outputs = model([image.to(device) for image in images])
+            found += [{name: value.cpu() for name, value in out.items()} for out in outputs]
+    finally:
+        model.train(was_training)
+    return found
+
+
+def prepare_trunk(model: nn.Module, frozen: bool) -> None:
+    """Freeze as much of a detector's trunk as its training asks for.
+
+    YOLOF's authors start from trained weights and freeze the stem, the first stage and all BatchNorm of the backbone.
+    That is done where `create` loaded the trunk; a random one is trained as a whole, and so is one that was taken over
+    later (`load_convit`), unless it is to be frozen.
+
+    Args:
+        model: A detector whose `backbone.trunk` is a timm model.
+        frozen: Freeze all of the trunk, BatchNorm statistics included.
+    """
+    trunk: Any = cast(Any, model).backbone.trunk
+    if frozen:
+        freeze(trunk)
+        return
+    report: Any = getattr(model, "load_report", None)
+    if report is None or not any(name.startswith("backbone.trunk.") for name in report.loaded):
+        return
+    stage = next(info["module"] for info in trunk.feature_info if info["reduction"] >= 4)
+    leaves = [(name, part) for name, part in trunk.named_modules() if next(part.children(), None) is None]
+    last = max(i for i, (name, _) in enumerate(leaves) if f"{name}.".startswith(f"{stage}."))
+    for i, (_, part) in enumerate(leaves):
+        if i <= last or isinstance(part, nn.modules.batchnorm._BatchNorm):
+            freeze(part)
+
+
 def write_detection(score: Any, output: Path) -> None:
     """Write a detector's figures as `detection.json`."""
     output.mkdir(parents=True, exist_ok=True)
@@ -60,27 +112,16 @@ class DetectionScore(NamedTuple):
     metrics: dict[str, Any]
 
 
-class DetectionTask(BaseTask):
-    """Train a person detector on pictures with boxes; its trunk stays as it is (section 4.2, second stage)."""
+class PeopleDetection(BaseTask):
+    """What the tasks have in common that train a detector of people: everything but the pictures."""
 
     headline = "ap50"
     classes: tuple[str, ...] = ()
     unused_fields = all_but("hflip", "color_jitter")
-    collate = staticmethod(collate_boxed)
 
-    def __init__(self, samples: ActionSamples) -> None:
-        """Wrap pictures whose people have boxes.
-
-        Args:
-            samples: Files with `boxes`; their classes are not looked at. Pictures without boxes show nobody.
-
-        Raises:
-            ValueError: If there are no boxes.
-        """
-        if not samples.boxes:
-            raise ValueError("a detector learns from boxes, and the data has none; give samples.with_boxes(…)")
-        self.samples = samples
-        self.splits = tuple(samples.items)
+    def __init__(self, freeze_trunk: bool) -> None:
+        """Say whether the trunk stays as it is."""
+        self.freeze_trunk = freeze_trunk
         self.sides: tuple[int, ...] = ()
 
     def configure(self, cfg: dict[str, Any], recipe: Recipe) -> None:
@@ -92,15 +133,80 @@ class DetectionTask(BaseTask):
         check_scale(cfg["input_size"][-1], self.sides)
         self.recipe = recipe
 
+    @property
+    def augmentation(self) -> dict[str, float]:
+        """What the recipe says of training pictures."""
+        return {"hflip": self.recipe.hflip, "color_jitter": self.recipe.color_jitter}
+
     def check(self, model: nn.Module) -> None:
-        """Refuse other models than person detectors.
+        """Refuse other models than detectors of people alone.
 
         Raises:
             ValueError: If it is one.
         """
-        if not isinstance(model, PersonDetector):
-            raise ValueError(f"{type(model).__name__} detects nobody; boxes alone train a person_* model")
+        if isinstance(model, YOLOF) and model.num_classes != 1:
+            raise ValueError(f"this YOLOF finds {model.num_classes} classes; people are one: create it with 1")
+        if not isinstance(model, PersonDetector | YOLOF):
+            raise ValueError(f"{type(model).__name__} detects nobody; boxes alone train a person_* or yolof_* model")
         self.sides = tuple(cast(Any, model).transform.min_size)
+
+    def prepare(self, model: nn.Module) -> None:
+        """Freeze the trunk or a part of it, see `prepare_trunk`."""
+        prepare_trunk(model, self.freeze_trunk)
+
+    def rename(self, classes: Sequence[str]) -> None:
+        """Do nothing: people have one class."""
+
+    def step(self, tools: StepTools, batch: Sequence[Any]) -> Tensor:
+        """Train on one batch: the detector's losses, and their sum, which is minimised."""
+        images, boxes = batch[:2]
+        targets = [{"boxes": b, "labels": torch.ones(len(b), dtype=torch.long, device=b.device)} for b in boxes]
+        return train_detector(tools, images, targets)
+
+    def score(self, model: nn.Module, loader: DataLoader, device: torch.device | str, progress: bool) -> DetectionScore:
+        """Average precision by VOC's rule at IoU 0.5, and by COCO's; none where nobody has a box."""
+        from tqdm import tqdm
+
+        truth: list[Tensor] = []
+
+        def pictures() -> Iterator[Sequence[Tensor]]:
+            for images, boxes, _ in tqdm(loader, "scoring", leave=False, disable=not progress):
+                truth.extend(boxes)
+                yield images
+
+        found = [(out["boxes"], out["scores"]) for out in detect(model, pictures(), device)]
+        metrics: dict[str, Any] = {"images": len(truth), "people": sum(map(len, truth))}
+        if metrics["people"]:
+            coco = coco_box_ap(found, truth)
+            metrics["ap50"] = round(100 * box_average_precision(found, truth), 2)
+            metrics |= {f"coco_{key}": round(100 * coco[key], 2) for key in ("ap", "ap75", "ar")}
+        return DetectionScore(metrics)
+
+    def report(self, score: Any, output: Path) -> None:
+        """Write the figures as `detection.json`."""
+        write_detection(score, output)
+
+
+class DetectionTask(PeopleDetection):
+    """Train a person detector on pictures with boxes; its trunk stays as it is (section 4.2, second stage)."""
+
+    collate = staticmethod(collate_boxed)
+
+    def __init__(self, samples: ActionSamples, freeze_trunk: bool = True) -> None:
+        """Wrap pictures whose people have boxes.
+
+        Args:
+            samples: Files with `boxes`; their classes are not looked at. Pictures without boxes show nobody.
+            freeze_trunk: As ConViT's second stage does it; a trunk that knows nothing yet has to learn: False.
+
+        Raises:
+            ValueError: If there are no boxes.
+        """
+        if not samples.boxes:
+            raise ValueError("a detector learns from boxes, and the data has none; give samples.with_boxes(…)")
+        super().__init__(freeze_trunk)
+        self.samples = samples
+        self.splits = tuple(samples.items)
 
     def prepare(self, model: nn.Module) -> None:
         """Freeze the trunk, BatchNorm statistics included.
@@ -109,10 +215,7 @@ class DetectionTask(BaseTask):
             ValueError: If no training picture has boxes.
         """
         check_boxes(self.samples)
-        freeze(cast(Any, model).backbone.trunk)
-
-    def rename(self, classes: Sequence[str]) -> None:
-        """Do nothing: people have one class."""
+        super().prepare(model)
 
     def describe(self) -> str:
         """Counts of pictures and people."""
@@ -132,41 +235,5 @@ class DetectionTask(BaseTask):
 
     def dataset(self, split: str, train: bool) -> Dataset:
         """Pictures in `[0, 1]` and boxes of a split."""
-        recipe = self.recipe
-        random = {"hflip": recipe.hflip, "color_jitter": recipe.color_jitter} if train else {}
+        random = self.augmentation if train else {}
         return BoxedImages(self.samples.items[split], self.samples.boxes, detection_transform(**random))
-
-    def step(self, tools: StepTools, batch: Sequence[Any]) -> Tensor:
-        """Train on one batch: the four losses of torchvision, and their sum, which is minimised."""
-        images, boxes, _ = batch
-        targets = [{"boxes": b, "labels": torch.ones(len(b), dtype=torch.long, device=b.device)} for b in boxes]
-        tools.optimizer.zero_grad(set_to_none=True)
-        losses = tools.model(images, targets)
-        parts = torch.stack([losses[name] for name in LOSSES])
-        tools.update(parts.sum())
-        return torch.cat([parts, parts.sum()[None]]).detach()
-
-    @torch.no_grad()
-    def score(self, model: nn.Module, loader: DataLoader, device: torch.device | str, progress: bool) -> DetectionScore:
-        """Average precision by VOC's rule at IoU 0.5, and by COCO's; none where nobody has a box."""
-        from tqdm import tqdm
-
-        was_training, found, truth = model.training, [], []
-        model.eval()
-        try:
-            for images, boxes, _ in tqdm(loader, "scoring", leave=False, disable=not progress):
-                outputs = model([image.to(device) for image in images])
-                found += [(out["boxes"].cpu(), out["scores"].cpu()) for out in outputs]
-                truth += [b.cpu() for b in boxes]
-        finally:
-            model.train(was_training)
-        metrics: dict[str, Any] = {"images": len(truth), "people": sum(map(len, truth))}
-        if metrics["people"]:
-            coco = coco_box_ap(found, truth)
-            metrics["ap50"] = round(100 * box_average_precision(found, truth), 2)
-            metrics |= {f"coco_{key}": round(100 * coco[key], 2) for key in ("ap", "ap75", "ar")}
-        return DetectionScore(metrics)
-
-    def report(self, score: Any, output: Path) -> None:
-        """Write the figures as `detection.json`."""
-        write_detection(score, output)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from .._checkpoint import atomic_path
 from ..data.folders import ActionSamples
+from ..models._detectors import MapTrunk
 from ..weights import HubMixin
 from .recipes import Recipe
 from .tasks import ImageTask, StepTools, Task
@@ -145,6 +146,9 @@ class _Run:
         optimizer = _optimizer(model, recipe)
         self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
         self.steps = len(self.loader)
+        # of how many epochs so many iterations are, only the run knows
+        warmup = recipe.warmup_epochs or recipe.warmup_iterations / self.steps
+        self.schedule = recipe.override(warmup_epochs=warmup, warmup_iterations=0)
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.history: list[dict[str, Any]] = []
         self.tools = StepTools(self.model, self.optimizer, self.accelerator.backward, self._clip)
@@ -220,7 +224,7 @@ class _Run:
         hidden = not (self.progress and self.accelerator.is_local_main_process)
         bar = tqdm(self.loader, f"epoch {epoch + 1}/{self.recipe.epochs}", self.steps, leave=False, disable=hidden)
         for i, batch in enumerate(bar):
-            factor = learning_rate_factor(self.recipe, epoch + i / self.steps)
+            factor = learning_rate_factor(self.schedule, epoch + i / self.steps)
             for group, lr in zip(self.optimizer.param_groups, self.base_lrs):
                 group["lr"] = lr * factor
             losses = self.task.step(self.tools, batch)
@@ -326,11 +330,13 @@ def _channels_last(model: nn.Module) -> None:
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     skip = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()  # type: ignore[operator]
+    # a detector's backbone goes on with a neck, which is as new as its head
+    slow = "backbone.trunk." if isinstance(getattr(model, "backbone", None), MapTrunk) else "backbone."
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and name not in skip
-            groups.setdefault((decays, name.startswith("backbone.")), []).append(parameter)
+            groups.setdefault((decays, name.startswith(slow)), []).append(parameter)
     params = [
         {
             "params": members,
@@ -340,7 +346,7 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         for (decays, backbone), members in groups.items()
     ]
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(params, lr=recipe.lr, momentum=recipe.momentum)
+        return torch.optim.SGD(params, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
     return (torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW)(params, lr=recipe.lr)
 
 

@@ -17,7 +17,7 @@ from actionzoo.layers.heatmaps import COCO_FLIP_PAIRS
 from .figure_scenes import figures
 
 SHAPES = {"boxes": (4,), "joints": (16, 3), "keypoints": (17, 3), "part_boxes": (10, 4), "head_sizes": ()}
-IMAGES, CLIPS = ("fine_grained", "pose"), ("motion", "crowd", "parts")
+IMAGES, CLIPS = ("fine_grained", "pose"), ("motion", "crowd", "parts", "parts_turned")
 
 
 def same(a, b):
@@ -144,7 +144,7 @@ class TestItems:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"task": "poses"}, "unknown task 'poses'; there are fine_grained, pose, motion, crowd, parts"),
+            ({"task": "poses"}, "unknown task 'poses'; there are fine_grained, pose, motion, crowd, parts, parts_turned"),
             ({"split": "training"}, "unknown split 'training'; there are train, val, test"),
             ({"length": -1}, "length is a whole number of at least 0, got -1"),
             ({"size": 23}, "size is a whole number of at least 24, got 23"),

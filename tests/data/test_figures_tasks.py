@@ -207,6 +207,9 @@ class TestCrowd:
         assert_close(target["head_sizes"], target["head_sizes"][:, :1].expand(-1, 24))
 
 
+TASKS_OF_PARTS = ("parts", "parts_turned")
+
+
 class TestParts:
     def test_states_hold_for_segments(self):
         for i in range(120):
@@ -264,3 +267,28 @@ class TestParts:
         for seed in range(6):
             pose = scene_of("parts", "kicking", seed, 16).actors[0].pose
             assert np.ptp(pose.yaw) == 0
+
+
+class TestPartsTurned:
+    def test_half_of_the_people_turn_their_back_and_nothing_else_differs(self):
+        backs = 0
+        for i in range(80):
+            facing, turned = (make_scene(task, i % 6, np.random.default_rng([6, i]), 8) for task in TASKS_OF_PARTS)
+            (one,), (other,) = facing.actors, turned.actors
+            yaw = other.pose.yaw - one.pose.yaw
+            assert np.ptp(yaw) == 0
+            assert np.isclose(yaw[0] % (2 * np.pi), (0, np.pi)).any()
+            backs += bool(np.isclose(yaw[0] % (2 * np.pi), np.pi))
+            states = [part_states(body_points(actor.pose), ()) for actor in (one, other)]
+            assert np.array_equal(*states)
+            assert (facing.pitch, facing.roll) == (turned.pitch, turned.roll)
+        assert 25 < backs < 55
+
+    def test_from_behind_the_left_hand_is_on_the_left(self):
+        sides = {}
+        for i in range(40):
+            (actor,) = make_scene("parts_turned", i % 6, np.random.default_rng([6, i]), 4).actors
+            points = body_points(actor.pose)[0]
+            left, right = (points[INDEX[f"{side}_shoulder"], 0] for side in ("left", "right"))
+            sides.setdefault(bool(np.cos(actor.pose.yaw[0]) < 0), set()).add(bool(left < right))
+        assert sides == {True: {True}, False: {False}}

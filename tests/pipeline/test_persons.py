@@ -95,6 +95,42 @@ class TestDetectedPeople:
         assert pipe(PHOTO).source == str(PHOTO)
 
 
+class TestYOLOF:
+    """Its output has torchvision's form."""
+
+    def detector(self, **args):
+        torch.manual_seed(0)
+        sizes = {"out_channels": 8, "mid_channels": 8, "dilations": (1, 2), "min_size": 64, "max_size": 96}
+        model = actionzoo.create("yolof_tiny", **{"trunk_args": persons.TRUNK, **sizes, **args})
+        # random class logits would be sure of nothing
+        torch.nn.init.normal_(model.head.class_logits.weight, std=1.0)
+        torch.nn.init.constant_(model.head.class_logits.bias, 4.0)
+        return model
+
+    def test_people_are_what_the_model_finds(self):
+        model = self.detector()
+        result = pipeline(model, threshold=0.3)(PHOTO)
+        with torch.no_grad():
+            (found,) = model([torch.from_numpy(np.array(load_image(PHOTO))).permute(2, 0, 1) / 255])
+        sure = found["scores"] >= 0.3
+        assert 0 < sure.sum() == len(result.people)
+        assert_close(torch.tensor([person.box for person in result.people]), found["boxes"][sure])
+        assert_close(torch.tensor([person.detection for person in result.people]), found["scores"][sure])
+        assert all(person.label is None and person.keypoints is None for person in result.people)
+
+    def test_by_the_name_of_trained_weights(self, tmp_path):
+        self.detector().save_pretrained(tmp_path)
+        pipe = pipeline(f"local-dir:{tmp_path}", threshold=0.3)
+        assert isinstance(pipe, DetectionPipeline)
+        finder = pipeline(human(), detector=f"local-dir:{tmp_path}", threshold=0.3)
+        assert [person.box for person in finder(PHOTO).people] == [person.box for person in pipe(PHOTO).people]
+
+    def test_one_of_body_parts_is_refused(self):
+        for build in (DetectionPipeline, pipeline, lambda model: pipeline(human(), detector=model)):
+            with pytest.raises(ValueError, match="this YOLOF finds 10 classes, of which none need be people"):
+                build(self.detector(num_classes=10))
+
+
 class TestScores:
     @pytest.mark.parametrize("fusion", [(0.83, 0.17), (0.3, 0.7), (1.0, 0.0), (0.0, 1.0)], ids=str)
     def test_people_are_scored_by_both_branches(self, fusion):

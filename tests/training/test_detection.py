@@ -109,6 +109,36 @@ class TestFit:
         assert result.people[0].box == pytest.approx((20, 16, 36, 48), abs=5)
 
 
+class TestYOLOF:
+    """The same pictures and another detector, which has two losses."""
+
+    def detector(self, **args):
+        torch.manual_seed(0)
+        sizes = {"out_channels": 8, "mid_channels": 8, "dilations": (1, 2), "min_size": 64, "max_size": 96}
+        return actionzoo.create("yolof_tiny", **{"trunk_args": persons.TRUNK, **sizes, **args})
+
+    @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "whole"])
+    def test_it_trains_on_photographs(self, frozen, samples, tmp_path):
+        model = self.detector()
+        before = persons.state(model)
+        args = {} if frozen else {"freeze_trunk": False}
+        metrics = fit(model, DetectionTask(samples, **args), RECIPE, tmp_path / "run", progress=False)
+        moved = persons.changed(before, loaded(tmp_path / "run").state_dict())
+        assert moved == {name for name in before if not (frozen and name.startswith("backbone.trunk."))}
+        assert (metrics["images"], metrics["people"]) == (6, 7)
+        assert 0 <= metrics["ap50"] <= 100
+        rows = json.loads((tmp_path / "run" / "history.json").read_text())
+        for row in rows:
+            assert len(row["losses"]) == 3
+            assert sum(row["losses"][:-1]) == pytest.approx(row["losses"][-1], abs=1e-4)
+        assert rows[1]["losses"][-1] < rows[0]["losses"][-1]
+
+    def test_a_detector_of_parts_is_refused(self, samples, tmp_path):
+        with pytest.raises(ValueError, match="this YOLOF finds 10 classes; people are one"):
+            run(samples, tmp_path / "run", model=self.detector(num_classes=10))
+        assert not (tmp_path / "run").exists()
+
+
 class TestStep:
     def step(self, samples, model, batch):
         model.train()
@@ -211,4 +241,5 @@ class TestTask:
     def test_fields_without_meaning(self):
         used = {"hflip", "color_jitter", "epochs", "batch_size", "optimizer", "lr", "weight_decay", "momentum"}
         used |= {"backbone_lr_scale", "warmup_epochs", "milestones", "schedule", "clip_grad", "source"}
+        used |= {"nesterov", "warmup_iterations"}
         assert set(Recipe.__dataclass_fields__) - DetectionTask.unused_fields == used

@@ -65,6 +65,29 @@ def test_the_instance_guided_papers_printed_hyper_parameters():
     assert nucla.lasting(10_000, 983) == nucla
 
 
+@pytest.mark.parametrize("name", ["pcf_people", "pcf_parts"])
+def test_the_part_action_papers_printed_hyper_parameters(name):
+    paper = recipes[name]
+    assert (paper.optimizer, paper.lr, paper.momentum, paper.nesterov) == ("sgd", 0.01, 0.9, True)
+    assert (paper.weight_decay, paper.epochs, paper.milestones) == (1e-4, 24, (16, 22))
+    assert (paper.warmup_iterations, paper.warmup_epochs, paper.batch_size) == (1800, 0, 6 * 4)
+    assert paper.backbone_lr_scale == pytest.approx(1 / 3)
+
+
+def test_a_warm_up_has_one_length():
+    recipe = recipes["pcf_people"]
+    with pytest.raises(ValueError, match="warmup_epochs or warmup_iterations, got 1 and 1800; leave one"):
+        recipe.override(warmup_epochs=1)
+    with pytest.raises(ValueError, match="warmup_iterations is at least 0, got -1"):
+        recipe.override(warmup_iterations=-1)
+
+
+def test_nesterov_needs_a_momentum():
+    for changes in ({"optimizer": "adamw"}, {"momentum": 0.0}):
+        with pytest.raises(ValueError, match="nesterov=True is for optimizer='sgd' with momentum above 0"):
+            recipes["pcf_people"].override(**changes)
+
+
 def test_a_constant_rate_comes_after_a_warm_up():
     recipe = recipes["scratch"].override(epochs=8, warmup_epochs=2, schedule="constant")
     assert [learning_rate_factor(recipe, epoch) for epoch in (0, 1, 2, 7.9)] == pytest.approx([1e-3, 0.5, 1, 1])

@@ -42,6 +42,7 @@ TASKS = {
     "motion": Task(MOTION, True),
     "crowd": Task(CROWD, True),
     "parts": Task(tuple(ALTERNATIONS), True),
+    "parts_turned": Task(tuple(ALTERNATIONS), True),
 }
 
 
@@ -227,6 +228,13 @@ def _changes(rng: np.random.Generator, frames: int) -> np.ndarray:
     return edge + np.sort(rng.uniform(0, slack, count)) + np.arange(count) * (_CHANGE + rest)
 
 
+def _parts_turned(label: int, rng: np.random.Generator, frames: int) -> Scene:
+    """The same people, half of whom turn their back to the camera: then their left is on the left of the picture."""
+    scene = _parts(label, rng, frames)
+    scene.actors[0].pose.yaw[:] += rng.choice((0.0, np.pi))
+    return scene
+
+
 def _parts(label: int, rng: np.random.Generator, frames: int) -> Scene:
     """To and fro between two poses, resting in each: the parts' states hold for segments of the clip."""
     seed = int(rng.integers(2**31))
@@ -250,4 +258,5 @@ _SCENES: dict[str, Callable[[int, np.random.Generator, int], Scene]] = {
     "motion": _motion,
     "crowd": _crowd,
     "parts": _parts,
+    "parts_turned": _parts_turned,
 }

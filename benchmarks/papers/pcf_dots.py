@@ -1,0 +1,108 @@
+"""Body parts found with and without pose dots, on figures of whom half turn their back (the paper's Table II).
+
+    python benchmarks/papers/pcf_dots.py runs/pcf_dots
+
+First a small pose net learns these figures; then two detectors are trained with each of three seeds, in all about an
+hour on one core. A finished run is not repeated. Both see the same crops, grown to hold the joints that the pose net
+finds; in one's the joints are painted as dots. `--write PAGE.md` puts the table between the page's markers
+`<!-- pcf_dots:begin -->` and `<!-- pcf_dots:end -->`; `--json FILE` keeps the figures.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from _page import insert
+from _turned import turned_pose
+
+import actionzoo
+from actionzoo._checkpoint import atomic_path
+from actionzoo.data import ActingFigures
+from actionzoo.data.figures import PARTS
+from actionzoo.data.part_videos import FigurePartVideos
+from actionzoo.models import PoseHRNet
+from actionzoo.models.pcf import PARTS_TINY
+from actionzoo.training import PartDetectionTask, fit, recipes
+from actionzoo.training.fit import seed_everything
+
+TITLES = {"dots": "with dots", "no dots": "without"}
+
+
+def train(name: str, seed: int, pose: PoseHRNet, args: argparse.Namespace) -> dict[str, Any]:
+    """Train one detector, or read what an earlier run found."""
+    output = args.folder / f"{name.replace(' ', '_')}_{seed}"
+    if not (output / "metrics.json").exists():
+        seed_everything(seed)
+        model: Any = actionzoo.create("yolof_tiny", num_classes=len(PARTS), **PARTS_TINY)
+        model.load_convit(actionzoo.create(args.convit))
+        videos = {
+            split: FigurePartVideos(ActingFigures(args.task, split, count, 128, frames=128), fps=8, every=8)
+            for split, count in (("train", args.length), ("test", args.test))
+        }
+        task = PartDetectionTask(
+            videos,
+            f"figures:{args.task}",
+            pose=pose,
+            dots=None if name == "dots" else False,
+            frames_per_video=args.frames_per_video,
+            freeze_trunk=True,
+        )
+        recipe = recipes["detector"].override(epochs=args.epochs)
+        fit(model, task, recipe, output, seed=seed, amp=args.amp, resume=True)
+    found = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    return {"seed": seed, **found}
+
+
+def table(runs: dict[str, list[dict[str, Any]]]) -> str:
+    """Rows of means over seeds with the seeds' own figures."""
+    groups = {
+        "head, hip": ("head", "hip"),
+        **{f"{name}s": (f"left_{name}", f"right_{name}") for name in ("arm", "leg", "hand")},
+        "feet": ("left_foot", "right_foot"),
+    }
+    lines = [f"| crops | AP | AP50 | {' | '.join(groups)} |", f"|{'---|' * (len(groups) + 3)}"]
+    for name, rows in runs.items():
+        columns = [[row["part_coco_ap"] for row in rows], [row["part_ap50"] for row in rows]]
+        columns += [
+            [statistics.mean(row[f"ap50_{part}"] for part in parts) for row in rows] for parts in groups.values()
+        ]
+        cells = [f"{statistics.mean(values):.1f} ({', '.join(f'{v:.1f}' for v in values)})" for values in columns[:2]]
+        cells += [f"{statistics.mean(values):.1f}" for values in columns[2:]]
+        lines.append(f"| {TITLES[name]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--task", default="parts_turned", help="task of the figures; in parts everybody faces us")
+    parser.add_argument("--convit", default="convit_har_tiny.sports20", help="whose frozen backbone detectors have")
+    parser.add_argument("--pose", default="pose_tiny.figures", help="what the pose net starts from")
+    parser.add_argument("--pose-length", type=int, default=3000, help="people that the pose net learns from")
+    parser.add_argument("--pose-epochs", type=int, default=6)
+    parser.add_argument("--length", type=int, default=1500, help="clips for training")
+    parser.add_argument("--test", type=int, default=300, help="clips for testing")
+    parser.add_argument("--frames-per-video", type=int, default=2, help="frames of a clip that are looked at")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--amp", choices=("no", "bf16"), default="bf16", help="of the detectors' training")
+    parser.add_argument("--json", type=Path, help="keep the figures in this file")
+    parser.add_argument("--write", type=Path, help="page of the docs to put the table in")
+    args = parser.parse_args()
+    pose, scores = turned_pose(args.pose, args.folder / "pose", args.pose_length, args.pose_epochs)
+    print(f"pose net: {scores}")
+    runs = {name: [train(name, seed, pose, args) for seed in args.seeds] for name in TITLES}
+    text = table(runs)
+    print(text)
+    if args.json is not None:
+        with atomic_path(args.json) as temporary:
+            temporary.write_text(json.dumps({"pose": scores, "runs": runs}, indent=1) + "\n", encoding="utf-8")
+    if args.write is not None:
+        insert(args.write, text, "pcf_dots")
+
+
+if __name__ == "__main__":
+    main()
