@@ -18,12 +18,17 @@ from actionzoo._checkpoint import atomic_path, describe, file_sha256
 from actionzoo._hub import model_card
 from actionzoo._sources import CHECKPOINTS
 from actionzoo.cli.data import FIGURES, add_data, read_task
-from actionzoo.training import score_task
+from actionzoo.cli.parts import part_videos
+from actionzoo.models import PCF
+from actionzoo.training import evaluate_parts, score_task
 from actionzoo.weights import save_checkpoint
 
 
 def score(model: Any, args: argparse.Namespace) -> dict[str, Any]:
     """The metrics that `actionzoo eval` prints for the data's test split."""
+    if isinstance(model, PCF):
+        splits, _ = part_videos(args, only="test")
+        return evaluate_parts(model, splits["test"], progress=True).metrics
     if args.data.startswith(FIGURES) and args.length is None:
         args.length = 20_000  # a tenth of which is scored
     return score_task(model, read_task(args, model), batch_size=50, progress=True).metrics
@@ -36,6 +41,13 @@ def parse_part(text: str) -> tuple[str, tuple[str, str]]:
     if not (prefix and equals and name):
         raise argparse.ArgumentTypeError(f"expected PREFIX=MODEL.TAG[:SOURCE_PREFIX], got {text!r}")
     return prefix, (name, source_prefix)
+
+
+def train_seconds(metrics: dict[str, Any]) -> float:
+    """What a run took; of a model whose stages are trained one by one, what they took together."""
+    if "train_seconds" in metrics:
+        return metrics["train_seconds"]
+    return sum(train_seconds(stage) for stage in metrics.values() if isinstance(stage, dict))
 
 
 def average(model: torch.nn.Module, start: torch.nn.Module) -> None:
@@ -105,7 +117,7 @@ def main() -> None:
     if args.average:
         card["command"] += ", then the mean of the two runs' weights"
     card["seed"] = configs[-1]["seed"]
-    seconds = round(sum(config["metrics"]["train_seconds"] for config in configs), 1)
+    seconds = round(sum(train_seconds(config["metrics"]) for config in configs), 1)
     with tempfile.TemporaryDirectory(dir=CHECKPOINTS) as folder:
         half = Path(folder) / path.name
         save_checkpoint(model, half, dtype=torch.float16)

@@ -82,7 +82,7 @@ def _row(
 
 
 _prfnet, _bodypart = partial(_row, "prfnet"), partial(_row, "bodypart")
-_convit, _tahnet = partial(_row, "convit_har"), partial(_row, "tahnet")
+_convit, _tahnet, _pcf = partial(_row, "convit_har"), partial(_row, "tahnet"), partial(_row, "pcf")
 
 _PRFNET = (
     _prfnet("size", "Table 4", "Proposed", "“Parameter (Mb)”: bytes of the state dict / 10⁶, K = 24", 198.4, "MB",
@@ -411,7 +411,97 @@ _TAHNET = (
             "per second", "not asserted", "likewise; the paper says “on the NTU dataset” here, too"),
 )  # fmt: skip
 
-NUMBERS: tuple[PaperNumber, ...] = (*_PRFNET, *_BODYPART, *_CONVIT_HAR, *_TAHNET)
+_TSN, _OURS = "TSN on RGB, TSN on flow", "ip-CSN-152"
+_GROUPS, _NO_POSE_AND_POSE = "head, arm, hand, hip, leg, foot", "without and with the pose estimator"
+_PCF_CELLS: dict[str, tuple[str, str, str, tuple[float, ...]]] = {
+    "pcf_roc": ("Table I", f"baseline, {_TSN}, {_OURS}", "ROC score", (29.79, 49.23, 54.33, 60.89)),
+    "pcf_accuracy": ("Table I", f"{_TSN}, {_OURS}", "video accuracy", (74.03, 83.48, 96.46)),
+    "pcf_person_ap": ("Table II", f"YOLOF_person {_NO_POSE_AND_POSE}", "AP", (74.60, 74.80)),
+    "pcf_person_ap50": ("Table II", f"YOLOF_person {_NO_POSE_AND_POSE}", "AP50", (93.40, 93.80)),
+    "pcf_part_ap": ("Table II", f"YOLOF_part {_NO_POSE_AND_POSE}", "AP", (36.40, 57.10)),
+    "pcf_part_ap50": ("Table II", f"YOLOF_part {_NO_POSE_AND_POSE}", "AP50", (53.10, 79.70)),
+    "pcf_frame": ("Table III", "frame by frame", f"accuracy: {_GROUPS}", (92.46, 68.11, 68.50, 84.19, 66.27, 65.47)),
+    "pcf_segment_3": ("Table III", "segments of 3 s", f"accuracy: {_GROUPS}",
+                      (92.46, 68.07, 68.43, 84.14, 66.14, 65.36)),
+    "pcf_segment_10": ("Table III", "segments of 10 s", f"accuracy: {_GROUPS}",
+                       (92.44, 67.69, 68.10, 83.99, 65.59, 65.02)),
+}  # fmt: skip
+
+_PCF = (
+    _pcf("pcf_data", "section III-A", "Kinetics-TPS", "actions, body parts", (24, 10), "", "checked",
+         "classes of `create(\"pcf\")` and of its detector of parts; `PARTS`"),
+    _pcf("pcf_videos", "section III-A", "Kinetics-TPS", "videos for training", 3809, "", "checked",
+         "arithmetic: the authors' report splits them in 3,000 and 809"),
+    _pcf("pcf_groups", "section II-C", "part groups", "networks of part states, “without sharing parameters”", 6, "",
+         "checked", "`part_nets` of `create(\"pcf\")`: six modules, no tensor in two of them"),
+    _pcf("pcf_sampling", "section III-A", "ip-CSN-152", "T, τ, shorter side", (32, 2, 256), "", "checked",
+         "`pretrained_cfg` of `create(\"pcf\")`"),
+    _pcf("pcf_inference", "sections II-A and III-A", "inference", "seconds of a segment, clips, people, boxes per part",
+         (3, 7, 10, 1), "", "checked", "settings of `create(\"pcf\")`; `to_challenge` of a video"),
+    _pcf("pcf_detector_recipe", "section III-A", "YOLOF, SGD",
+         "lr, epochs, drops by 0.1 at, iterations of warm-up, batch on four GPUs", (0.01, 24, 16, 22, 1800, 24), "",
+         "checked", "`recipes[\"pcf_people\"]`, `recipes[\"pcf_parts\"]`; “a mini-batch of six on four V100 GPUs” is "
+         "six on each, as in the authors' configuration"),
+    _pcf("pcf_csn_recipe", "section III-A", "ip-CSN-152, SGD", "lr, epochs, drops by 0.1 at, batch on four GPUs",
+         (8e-5, 58, 32, 48, 16), "", "checked", "`recipes[\"pcf_csn\"]`; four on each, likewise"),
+    _pcf("pcf_sgd", "section III-A", "all models", "weight decay, Nesterov momentum", (1e-4, 0.9), "", "checked",
+         "the three recipes"),
+    _pcf("pcf_csn", "section III-A", "ip-CSN-152, K = 400 and 24", "parameters (not printed)",
+         (33_016_592, 32_246_168), "", "derived", "`create(\"ipcsn_152\")`; the first is mmaction2's"),
+    _pcf("pcf_macs", "section III-A", "ip-CSN-152, 32 frames of 256x256 and of 224x224",
+         "multiply-accumulates (not printed)", (108.79, 83.29), "G", "derived",
+         "`count_macs` (`tests/models/test_csn.py`)", 0.005),
+    _pcf("pcf_clip_macs", "section III-A", "one clip in all seven networks", "multiply-accumulates (not printed)",
+         761.55, "G", "derived", "seven times the first, `create(\"pcf\")`", 0.005),
+    _pcf("pcf_seven", "section II-C", "the seven networks with as many labels as the authors' lists have",
+         "parameters (not printed)", 227_950_439, "", "derived",
+         "`create(\"pcf\")`, and by hand: 24 actions, and 55, 334, 276, 78, 315 and 173 labels"),
+    _pcf("pcf_yolof", "section III-A", "YOLOF-R101 of people, of parts", "parameters (not printed)",
+         (61_331_550, 61_538_955), "", "derived", "`create(\"pcf\")`; mmdetection's (`tests/models/test_yolof.py`)"),
+    _pcf("pcf_pose", "section III-A", "HRNet-W48, 17 joints", "parameters (not printed)", 63_595_745, "", "derived",
+         "`create(\"pcf\")`"),
+    _pcf("pcf_parameters", "Fig. 2", "the whole of PCF", "parameters (not printed)", 414_416_689, "", "derived",
+         "`create(\"pcf\")`: the seven networks, both detectors and the pose net"),
+    *(_pcf(key, place, row, quantity, value, "%", "cell", _NEEDS_DATA)
+      for key, (place, row, quantity, value) in _PCF_CELLS.items()),
+    _pcf("pcf_gain", "abstract", _OURS, "over the baseline, ROC score", 31.10, "points", "checked",
+         "recomputed from Table I: 60.89 - 29.79", 1e-6),
+    _pcf("pcf_gains", "Table I", f"{_TSN}, {_OURS}", "each over the row above it, ROC score", (19.44, 5.1, 6.56),
+         "points", "checked", "recomputed from the cells", 1e-6),
+    _pcf("pcf_psc", "Table I", f"{_TSN}, {_OURS}",
+         "part state correctness where the action is right, mean in percent (not printed)", (66.5, 65.1, 63.1), "",
+         "derived", "ROC score over video accuracy, which is never below it; the same of `part_state_roc` on videos "
+         "made for the test", 0.05),
+    _pcf("pcf_perfect", "section III-A", "the truth as the prediction", "ROC score (not printed)", 0.9999, "",
+         "derived", "`part_state_roc`: there are 9,999 thresholds; equals the public evaluation on its golden values "
+         "(`tests/metrics/test_part_state.py`)"),
+    _pcf("pcf_person_gains", "Table II", "YOLOF_person", "by the pose estimator: AP, AP50", (0.20, 0.40), "points",
+         "checked", "recomputed from the cells", 1e-6),
+    _pcf("pcf_part_gains", "Table II", "YOLOF_part", "by the pose estimator: AP, AP50", (20.7, 26.6), "points",
+         "checked", "recomputed from the cells", 1e-6),
+    _pcf("pcf_ap50", "section III-A", "people, parts", "AP50 in percent", (93.8, 79.7), "", "checked",
+         "Table II's rows with the pose estimator"),
+    _pcf("pcf_loss_3", "Table III", "segments of 3 s", f"points below frame by frame (not printed): {_GROUPS}",
+         (0.0, 0.04, 0.07, 0.05, 0.13, 0.11), "", "derived", "recomputed from the cells", 1e-6),
+    _pcf("pcf_loss_10", "Table III", "segments of 10 s", f"points below frame by frame (not printed): {_GROUPS}",
+         (0.02, 0.42, 0.40, 0.20, 0.68, 0.45), "", "derived", "recomputed from the cells", 1e-6),
+    _pcf("pcf_saving", "section III-C", "segments of 3 s", "computation saved", 68.16, "%", "checked",
+         "recomputed from Table III: 1 - 11.50 / 36.12", 0.005),
+    _pcf("pcf_tflops", "Table III", "frame by frame, segments of 3 s, of 10 s", "“TFLOPs”", (36.12, 11.50, 3.482), "T",
+         "not asserted", "what is counted is not said; in clips of 108.8 G they are 332.0, 105.7 and 32.0"),
+    _pcf("pcf_less", "section III-C", "segments of 3 s", "“decrease less than 0.1%”", 0.1, "points", "not asserted",
+         "Table III's legs lose 0.13 and its feet 0.11"),
+    _pcf("pcf_or_less", "section III-C", "longer segments", "“just 0.4% or less”", 0.4, "points", "not asserted",
+         "of 10 s, Table III's arms lose 0.42, its feet 0.45 and its legs 0.68"),
+    _pcf("pcf_warmup", "section III-A", "ip-CSN-152", "iterations of warm-up", 16, "", "not asserted",
+         "the authors' configuration counts 16 epochs, and so does `recipes[\"pcf_csn\"]`"),
+    _pcf("pcf_anchors", "section III-A", "YOLOF, “an anchor-free model”", "anchors per cell", 0, "", "not asserted",
+         "YOLOF has five squares at every cell, as `create(\"yolof_resnet101\")` does"),
+    _pcf("pcf_none", "section II-C", "a segment of hurling_sport",
+         "percent of frames in which “none” is right for the heads", 97.7, "", "not asserted", "needs Kinetics-TPS"),
+)  # fmt: skip
+
+NUMBERS: tuple[PaperNumber, ...] = (*_PRFNET, *_BODYPART, *_CONVIT_HAR, *_TAHNET, *_PCF)
 
 
 def number(key: str) -> PaperNumber:

@@ -33,6 +33,12 @@ from .part_crops import PersonCrop as PersonCrop
 from .part_frames import PartFrames as PartFrames
 from .part_pictures import PartCropTransform as PartCropTransform
 from .part_pictures import PartPicture as PartPicture
+from .part_videos import FigurePartVideos as FigurePartVideos
+from .part_videos import FilePartVideos as FilePartVideos
+from .part_videos import PartVideos as PartVideos
+from .part_videos import figure_annotations as figure_annotations
+from .part_videos import sample_frames as sample_frames
+from .part_videos import true_people as true_people
 from .people import FolderPeople as FolderPeople
 from .people import PeopleSource as PeopleSource
 from .people import PersonExample as PersonExample
@@ -61,8 +67,10 @@ __all__ = [
     "ClipInfo",
     "ClipSource",
     "FigureClips",
+    "FigurePartVideos",
     "FigurePeople",
     "FileClips",
+    "FilePartVideos",
     "FolderPeople",
     "KeypointPeople",
     "LabelledClip",
@@ -70,6 +78,7 @@ __all__ = [
     "PartCrops",
     "PartFrames",
     "PartPicture",
+    "PartVideos",
     "PeopleSource",
     "PersonCrop",
     "PersonExample",
@@ -83,6 +92,7 @@ __all__ = [
     "crop_person",
     "denormalize",
     "eval_transform",
+    "figure_annotations",
     "invert_affine",
     "iter_frames",
     "keep_person_crop",
@@ -96,6 +106,8 @@ __all__ = [
     "read_mpii",
     "read_person_boxes",
     "read_samples",
+    "sample_frames",
     "train_transform",
+    "true_people",
     "write_clip",
 ]

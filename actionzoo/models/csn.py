@@ -1,7 +1,7 @@
 """Channel-separated networks, which tell what happens in a clip: ip-CSN and ir-CSN.
 
 Paper: Tran et al., "Video Classification with Channel-Separated Convolutional Networks", ICCV 2019. ip-CSN-152 is what
-the part action parser recognises whole videos and segments of them with (PCF, sections III-A and IV-A).
+the part action parser recognises whole videos and segments of them with (PCF, section III-A).
 """
 
 import copy
@@ -135,7 +135,7 @@ class CSN(HubMixin, nn.Module):
         self.grad_checkpointing = enable
 
     def freeze_norm(self, frozen: bool = True) -> None:
-        """Freeze BatchNorm, as the part action parser is fine-tuned (PCF, section IV-A), or let it learn again.
+        """Freeze BatchNorm, as the part action parser is fine-tuned (PCF, section III-A), or let it learn again.
 
         Frozen, it goes by its running statistics in training mode too and leaves them as they are, and its scales and
         shifts do not learn. Call it before the optimizer takes its parameters.

@@ -229,7 +229,7 @@ class TestProtocol:
 
 
 class TestFrozenNorm:
-    """PCF, section IV-A: "we freeze the Batch Normalization (BN) layers in the backbone during fine-tuning"."""
+    """PCF, section III-A: "we freeze the Batch Normalization (BN) layers in the backbone during fine-tuning"."""
 
     def build(self, way):
         if way == "argument":

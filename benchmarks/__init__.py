@@ -1,0 +1,1 @@
+"""Microbenchmarks: `python benchmarks/run.py --help`."""

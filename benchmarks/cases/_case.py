@@ -1,0 +1,121 @@
+"""What a case is made of: an operation, its sizes, and the providers that compute it."""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+State = Mapping[str, Tensor]
+Built = tuple[Callable[..., Any], dict[str, Tensor]]
+"""What runs on the inputs, and its parameters by the names that `ours` gives them."""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One implementation of a case's operation."""
+
+    name: str
+    kind: Literal["ours", "naive", "peer"]
+    build: Callable[[State], Built]
+    """From the shared weights, already of the device and dtype that are measured."""
+    package: str | None = None
+    """Third-party package that it needs; where that is missing the provider is skipped by name."""
+    reference: Callable[..., Any] | None = None
+    """`reference(state, *inputs)`: what it computes, where that is not what the case computes."""
+    compiles: bool = True
+    """Whether `torch.compile` is of use; Python loops over data only take minutes to trace."""
+    forward_only: bool = False
+    sizes: tuple[str, ...] = ("cuda", "cpu", "tiny")
+    """Where it takes part: a loop over single numbers is of no use at a GPU's sizes."""
+
+    def why_not(self) -> str | None:
+        """Why it cannot run here, or None."""
+        if self.package is None:
+            return None
+        module, _, attribute = self.package.partition(":")
+        if importlib.util.find_spec(module) is None:
+            return f"{module} is not installed"
+        if attribute and not hasattr(importlib.import_module(module), attribute):
+            return f"{module} has no {attribute}"
+        return None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A case at one set of sizes."""
+
+    inputs: Callable[[torch.Generator], tuple[Any, ...]]
+    """Fresh random inputs on the CPU, floating-point ones in float32."""
+    providers: tuple[Provider, ...]
+    reference: Callable[..., Any]
+    """`reference(state, *inputs)`: the plainest correct form; it is run in float64."""
+    state: State
+    """Weights that all providers share, float32; buffers too."""
+    reads: Callable[..., int] | None = None
+    """`reads(*inputs)`: elements of the inputs that any implementation must read. None is all of them."""
+    product: tuple[int, int, int] | None = None
+    """Rows, columns and depth of the matrix product that does most of the work."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operation and the sizes at which it is measured."""
+
+    name: str
+    suite: Literal["layers", "models"]
+    problem: Callable[..., Problem]
+    """Called with one of `sizes`."""
+    sizes: Mapping[str, Mapping[str, Any]]
+    """By `cuda`, `cpu` and, for tests, `tiny`; a case without a device's sizes is not run there."""
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    backward: bool = True
+    compiled: bool = False
+    """Whether `--quick` measures the compiled form too."""
+    looser: float = 1.0
+    """Factor of the tolerances, for deep networks."""
+
+
+def function(call: Callable[..., Any]) -> Callable[[State], Built]:
+    """Build a provider from a function of the inputs, without weights."""
+    return lambda state: (call, {})
+
+
+def with_state(call: Callable[..., Any]) -> Callable[[State], Built]:
+    """Build a provider from a function of the weights and the inputs."""
+
+    def build(state: State) -> Built:
+        own = {name: value.clone().requires_grad_(value.is_floating_point()) for name, value in state.items()}
+        return (lambda *inputs: call(own, *inputs)), {name: v for name, v in own.items() if v.requires_grad}
+
+    return build
+
+
+def module(
+    make: Callable[[], nn.Module], rename: Callable[[State], dict[str, Tensor]] | None = None
+) -> Callable[[State], Built]:
+    """Build a provider from a module in eval mode, which takes the weights, renamed where its names differ.
+
+    The gradients of renamed weights are not compared, those of the inputs are.
+    """
+
+    def build(state: State) -> Built:
+        network = make().eval()
+        like = next((value for value in state.values() if value.is_floating_point()), None)
+        if like is not None:
+            network = network.to(like.device, like.dtype)
+        network.load_state_dict(dict(state) if rename is None else rename(state))
+        return network, (dict(network.named_parameters()) if rename is None else {})
+
+    return build
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """State dict of a module whose normalisation statistics are drawn at random: with 0 and 1 they hide mistakes."""
+    for layer in network.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None:
+            layer.running_mean.uniform_(-0.1, 0.1)
+            layer.running_var.uniform_(0.8, 1.2)
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
