@@ -7,6 +7,8 @@ from typing import Any
 
 from .clips import FIGURES, add_clips, read_clips_task, refuse_clip_options
 from .clips import LENGTH as CLIPS
+from .parts import LENGTH as PARTS
+from .parts import add_parts, learns_from_parts, read_parts_task, refuse_part_options
 
 LENGTH = 6000
 
@@ -28,7 +30,7 @@ def add_data(sub: argparse.ArgumentParser) -> None:
         "--length",
         type=int,
         help=f"figures of each task for training (default {LENGTH}; {LENGTH // 2} for keypointrcnn_* models, {CLIPS} "
-        "clips for instance_action_* models); a tenth is for testing",
+        f"clips for instance_action_* models, {PARTS} for part-level action parsing); a tenth is for testing",
     )
     sub.add_argument(
         "--pose-data",
@@ -41,6 +43,7 @@ def add_data(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--img-size", type=int, help="side of the crops in pixels")
     sub.add_argument("--workers", type=int, default=0, help="processes that decode pictures or clips")
     add_clips(sub)
+    add_parts(sub)
 
 
 def read_task(
@@ -59,7 +62,7 @@ def read_task(
         ValueError: If the arguments do not go together, or not with the model.
         FileNotFoundError: If something that they name is not there.
     """
-    from ..models import ConViTHARPerson, InstanceActionNet, KeypointDetector, PersonDetector
+    from ..models import YOLOF, ConViTHARPerson, InstanceActionNet, KeypointDetector, PersonDetector
     from ..training import DetectionTask, HumanBranchTask, ImageTask, annotated_task, figures_task
 
     kind = type(model).__name__
@@ -67,6 +70,9 @@ def read_task(
     figures = (args.data or "").startswith(FIGURES)
     if not 0 <= val_fraction < 1:
         raise ValueError(f"--val-fraction is a part of train, at least 0 and below 1, got {val_fraction}")
+    if learns_from_parts(args, model):
+        return read_parts_task(args, model, val_fraction)
+    refuse_part_options(args, kind)
     if isinstance(model, InstanceActionNet):
         return read_clips_task(args, model, seed, val_fraction, features)
     refuse_clip_options(args, kind)
@@ -94,10 +100,14 @@ def read_task(
     if val_fraction and not args.data:
         raise ValueError("--val-fraction holds out labelled pictures, which --data gives")
     samples = _samples(args).hold_out(val_fraction, seed) if args.data else None
-    if isinstance(model, PersonDetector | ConViTHARPerson):
+    if isinstance(model, PersonDetector | ConViTHARPerson | YOLOF):
         if args.person_boxes is None:
             raise ValueError(f"{kind} learns from the boxes of people, which --person-boxes gives")
-        return (DetectionTask if isinstance(model, PersonDetector) else HumanBranchTask)(samples)  # type: ignore[arg-type]
+        if isinstance(model, ConViTHARPerson):
+            return HumanBranchTask(samples)  # type: ignore[arg-type]
+        # what nothing was taken over into has to learn
+        frozen = isinstance(model, PersonDetector) or getattr(args, "convit", None) is not None
+        return DetectionTask(samples, freeze_trunk=frozen)  # type: ignore[arg-type]
     if not finds_joints:
         return ImageTask(samples)  # type: ignore[arg-type]
     return annotated_task(samples, pose=_poses(args, layout), layout=layout, name=args.data or "people")

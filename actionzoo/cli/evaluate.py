@@ -6,6 +6,7 @@ from typing import Any
 
 from .arguments import add_model, model_name, print_metrics
 from .data import add_data, read_task
+from .pcf import evaluate_parser
 
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
@@ -20,6 +21,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score a model that has weights for all of it."""
+    from ..models import PCF
     from ..pipeline import whole_model
     from ..training import PeopleTask, score_task
 
@@ -27,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--views is for training; a video is scored by the clip from its middle, so leave it out")
     name = model_name(args)
     model: Any = whole_model(name, weights=args.weights)
+    if isinstance(model, PCF):
+        return evaluate_parser(args, model, name)
     classes = model.pretrained_cfg.get("classes")
     task = read_task(args, model)
     if args.split not in task.splits:

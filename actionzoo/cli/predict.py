@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import predict_clips
+from . import parts_predict, predict_clips
 from .arguments import DEFAULT_CLIP_MODEL, DEFAULT_MODEL, add_model, model_name, print_top
 from .predict_inputs import Input, expand, free_paths
 
@@ -44,11 +44,12 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--attention", action="store_true", help="also write the attention heat map of a picture")
     sub.add_argument("--device", help="cpu, cuda, …")
     predict_clips.add_arguments(sub.add_argument_group("clips"))
+    parts_predict.add_arguments(sub.add_argument_group("clips whose parts are parsed"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Label every picture or clip; one that cannot be read is reported and does not stop the others."""
-    from ..pipeline import ClipActionPipeline, pipeline
+    from ..pipeline import ClipActionPipeline, PartParsingPipeline, pipeline
 
     _check_options(args)
     default = [Input(DEFAULT_PICTURE, "picture", True)], []
@@ -60,18 +61,18 @@ def run(args: argparse.Namespace) -> int:
     clips = any(item.named and item.kind == "clip" for item in inputs)
     clips = clips or (bool(inputs) and all(item.kind == "clip" for item in inputs))
     name = model_name(args, clips)
-    detector = False if args.detector == "none" else args.detector
     pipe: Any = pipeline(
         name,
         weights=args.weights,
         device=args.device,
-        detector=detector,
+        detector=False if args.detector == "none" else args.detector,
         threshold=args.threshold,
         stride=args.stride,
         hop=args.hop,
     )
     _check_fit(pipe, name, inputs, boxes, args)
-    of_clips, rows, used, interrupted = isinstance(pipe, ClipActionPipeline), [], set(), False
+    clip_kinds: dict[type, Any] = {ClipActionPipeline: predict_clips, PartParsingPipeline: parts_predict}
+    of_clips, parsed, rows, used, interrupted = clip_kinds.get(type(pipe)), [], [], set(), False
     for source in (item.source for item in inputs if item.kind in (None, "clip" if of_clips else "picture")):
         if interrupted:
             break
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
             if of_clips:
                 with predict_clips.interruptible(source) as stop:
                     try:
-                        result, written = predict_clips.label(pipe, source, args, used, stop)
+                        result, written = of_clips.label(pipe, source, args, used, stop)
                     finally:
                         interrupted = stop()
             else:
@@ -88,14 +89,19 @@ def run(args: argparse.Namespace) -> int:
         except (RuntimeError, OSError) as error:
             failures.append(f"{source}: {error}" if str(source) not in str(error) else str(error))
             continue
+        if args.challenge is not None:
+            parsed.append(result)
         rows.append({**result.to_dict(args.top), "written": [str(path) for path in written]})
         if not args.json:
             print(source.name if isinstance(source, Path) and source.is_relative_to(ASSETS) else source)
-            (predict_clips.print_result if of_clips else _print_result)(result, args.top)
+            (of_clips.print_result if of_clips else _print_result)(result, args.top)
             for path in written:
                 print(f"  wrote {path}")
+    challenge = [] if args.challenge is None else parts_predict.write_challenge(parsed, args.challenge)
     if args.json:
         print(json.dumps(rows, indent=1))
+    else:
+        print(*(f"wrote {path}\n" for path in challenge), sep="", end="")
     for failure in failures:
         print(f"actionzoo: {' '.join(failure.split())}", file=sys.stderr)
     if interrupted:
@@ -115,10 +121,12 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _check_fit(pipe: Any, name: str, inputs: Sequence[Input], boxes: Any, args: argparse.Namespace) -> None:
     """Refuse inputs and options that the model has no use for."""
-    from ..pipeline import ClipActionPipeline, PeoplePipeline, PersonActionPipeline
+    from ..pipeline import ClipActionPipeline, PartParsingPipeline, PeoplePipeline, PersonActionPipeline
 
     takes, other, fitting = "picture", "clip", f"a model of clips such as {DEFAULT_CLIP_MODEL}"
-    if isinstance(pipe, ClipActionPipeline):
+    if not isinstance(pipe, PartParsingPipeline):
+        parts_predict.refuse(args, name)
+    if isinstance(pipe, ClipActionPipeline | PartParsingPipeline):
         takes, other, fitting = "clip", "picture", f"a model of pictures such as {DEFAULT_MODEL}"
     else:
         predict_clips.refuse(args, name)
@@ -135,6 +143,8 @@ def _check_fit(pipe: Any, name: str, inputs: Sequence[Input], boxes: Any, args: 
         raise ValueError(f"{name} labels people and finds none: give --boxes, or a --detector such as person_tiny")
     if args.attention and takes == "clip":
         raise ValueError("--attention is of pictures; a clip is written with its people and their actions")
+    if isinstance(pipe, PartParsingPipeline):
+        parts_predict.prepare(pipe, inputs, args)
 
 
 def _parse_box(text: str) -> list[float]:

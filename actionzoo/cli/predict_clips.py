@@ -40,14 +40,16 @@ def check(args: argparse.Namespace) -> None:
 
 
 def refuse(args: argparse.Namespace, name: str) -> None:
-    """Refuse options of clips with a model of something else.
+    """Refuse options of clips with a model of pictures.
 
     Raises:
         ValueError: If there are some.
     """
     options = ("stride", "hop", "seconds", "frames_folder", "fps", "video_rule")
     if given := [f"--{option.replace('_', '-')}" for option in options if getattr(args, option) not in (None, False)]:
-        raise ValueError(f"{', '.join(given)} is for models of clips, instance_action_*, and {name} takes pictures")
+        raise ValueError(
+            f"{', '.join(given)} is for models of clips, instance_action_* and pcf_*, and {name} takes pictures"
+        )
 
 
 def label(
@@ -66,7 +68,7 @@ def label(
         RuntimeError: If the clip cannot be read.
     """
     endings = ("_actionzoo.jsonl",) if args.no_draw else ("_actionzoo.mp4", "_actionzoo.jsonl")
-    written = [] if args.no_write else free_paths(args.output, _stem(source), endings, used)
+    written = [] if args.no_write else free_paths(args.output, stem_of(source), endings, used)
     video = written[0] if len(written) == 2 else None
     result = pipe.annotate(
         source,
@@ -124,7 +126,8 @@ def print_result(result: Any, top: int) -> None:
     print(f"  {result.frames} frames, {looked_at}; {result.fps:.1f} frames per second")
 
 
-def _stem(source: Path | str | int) -> str:
+def stem_of(source: Path | str | int) -> str:
+    """What files written for an input are named after."""
     if isinstance(source, int):
         return f"camera{source}"
     return "stdin" if source == "-" else Path(source).stem or "stream"

@@ -10,9 +10,13 @@ from typing import Any
 from .arguments import parse_pairs, print_metrics
 from .clips import detector_settings, place_detector, trained_detector
 from .data import add_data, read_task
+from .parts import add_part_training, class_count, default_recipe
+from .pcf import train_parser
 
 STARTED = ("person_", "convit_har_person", "keypointrcnn_tiny")
 """Models that start from a trained ConViT and leave it as it is."""
+ON_TRUNK = ("yolof_tiny", "pcf_tiny")
+"""Models of which a part may do so."""
 
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
@@ -25,8 +29,8 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--convit",
         metavar="MODEL",
-        help="trained ConViT that a person_* or keypointrcnn_tiny detector or a convit_har_person_* model starts from, "
-        "and leaves as it is",
+        help="trained ConViT that a person_*, keypointrcnn_tiny or yolof_tiny detector, those of pcf_tiny, or a "
+        "convit_har_person_* model start from, and leave as it is",
     )
     sub.add_argument(
         "--detector",
@@ -35,9 +39,9 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--recipe",
-        help="by default scratch (classifiers), people (pose and action), detector (person_*), human_branch "
-        "(convit_har_person_*) or instances (instance_action_*); or a paper's: prfnet, convit_har, bodypart, "
-        "tahnet_ntu, tahnet_nucla",
+        help="by default scratch (classifiers), people (pose and action), detector (person_*, yolof_tiny), "
+        "human_branch (convit_har_person_*), instances (instance_action_*) or segments (ipcsn_tiny); or a paper's: "
+        "prfnet, convit_har, bodypart, tahnet_ntu, tahnet_nucla, pcf_people, pcf_parts, pcf_csn",
     )
     sub.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other fields of the recipe")
     sub.add_argument("--epochs", type=int)
@@ -48,12 +52,13 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--amp", choices=("no", "bf16", "fp16"), default="no", help="mixed precision")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--val-fraction", type=float, default=0.0, help="part of train held out and scored each epoch")
+    add_part_training(sub)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train as the arguments say."""
     from .. import create
-    from ..models import InstanceActionNet
+    from ..models import PCF, InstanceActionNet
     from ..training import fit
     from ..training.fit import seed_everything
 
@@ -63,11 +68,13 @@ def run(args: argparse.Namespace) -> int:
     convit, asked = _convit(args), model_args
     model_args = {**_layers_of(convit, args.model), **asked}
     blueprint = _blueprint(args.model, model_args)
+    if isinstance(blueprint, PCF):
+        return train_parser(args, blueprint, convit, asked, _changes(args))
     detector = trained_detector(args, blueprint)
     if detector is not None:
         model_args = {**detector_settings(detector), **asked}
         blueprint = _blueprint(args.model, model_args)
-    recipe = _recipe(args, _default_recipe(blueprint))
+    recipe = _recipe(args, default_recipe(args, blueprint) or _default_recipe(blueprint))
     task = read_task(args, blueprint, args.seed, args.val_fraction, args.output / "features")
     if convit is not None and convit.pretrained_cfg.get("classes"):
         # its frozen classifier goes on speaking of them
@@ -77,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"training a {type(blueprint).__name__} takes no notice of {', '.join(ignored)}; leave it out")
     classifier = getattr(blueprint, "num_classes", None) is not None
     seed_everything(args.seed)
-    classes = {"num_classes": len(task.classes)} if classifier else {}
+    classes = {"num_classes": class_count(task)} if classifier else {}
     model = create(args.model, args.pretrained, weights=args.weights, **classes, **model_args)
     _start_from(model, convit, asked)
     if isinstance(model, InstanceActionNet):
@@ -134,9 +141,10 @@ def _convit(args: argparse.Namespace) -> Any:
                 "or whole weights as --weights"
             )
         return None
-    if not frozen:
+    if not frozen and not args.model.startswith(ON_TRUNK):
         raise ValueError(
-            f"--convit is for --model person_*, keypointrcnn_tiny and convit_har_person_*, not {args.model}"
+            "--convit is for --model person_*, keypointrcnn_tiny and convit_har_person_*, or yolof_tiny and pcf_tiny, "
+            f"not {args.model}"
         )
     convit = whole_model(args.convit)
     if not isinstance(convit, ConViTHAR):
@@ -148,7 +156,8 @@ def _layers_of(convit: Any, name: str) -> dict[str, Any]:
     """Arguments with which a model of that name has the layers of the ConViT that it starts from."""
     from ..training.convit import trunk_args
 
-    own = {} if convit is None else convit.pretrained_cfg["model_args"]
+    # those of a pcf_* model's detectors lie deeper
+    own = {} if convit is None or name.startswith("pcf") else convit.pretrained_cfg["model_args"]
     return own if name.startswith("convit_har_person") else trunk_args(own)
 
 
@@ -205,10 +214,15 @@ def _recipe(args: argparse.Namespace, default: str) -> Any:
     name = args.recipe or default
     if name not in recipes:
         raise ValueError(f"unknown recipe {name!r}; there are {', '.join(recipes)}")
+    return recipes[name].override(**_changes(args))
+
+
+def _changes(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields of the recipe that were asked for."""
     asked = {"epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
     changes = {key: value for key, value in asked.items() if value is not None}
     pairs = parse_pairs(args.set, "--set")
     twice = sorted(changes.keys() & pairs.keys())
     if twice:
         raise ValueError(f"{', '.join(twice)} is given by an option of its own and by --set; give one")
-    return recipes[name].override(**changes, **pairs)
+    return {**changes, **pairs}

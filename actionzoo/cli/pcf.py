@@ -1,0 +1,173 @@
+"""`train` and `eval` of the part action parser, `pcf_*`."""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .arguments import print_metrics
+from .parts import STAGES, part_videos, refuse_part_options, trained_pose
+
+PLACES = {"person_detector": "people", "part_detector": "parts", "pose": "pose"}
+"""Parts of a parser that options give, and the stages that train them."""
+
+
+def train_parser(
+    args: argparse.Namespace, blueprint: Any, convit: Any, asked: dict[str, Any], changes: dict[str, Any]
+) -> int:
+    """Train the stages of a `pcf_*` model.
+
+    Args:
+        args: Parsed arguments of `train`.
+        blueprint: A model of the kind asked for.
+        convit: The trained ConViT whose backbone the detectors take over and leave as it is; None for none.
+        asked: Arguments of the model.
+        changes: Fields of the recipes.
+
+    Raises:
+        ValueError: If the arguments do not go together.
+    """
+    from .. import create
+    from ..training import train_pcf
+    from ..training.fit import seed_everything
+
+    refuse_part_options(args, "pcf_* model", ("parts", "groups"))
+    if args.img_size is not None:
+        raise ValueError("a pcf_* model's networks have sizes of their own; see --model-args")
+    placed = _placed(args, blueprint)
+    stages = [stage for stage in STAGES if args.stage in (None, "all", stage) and stage not in map(PLACES.get, placed)]
+    if not stages:
+        raise ValueError(f"--stage {args.stage} trains what is given trained already; leave one of the two out")
+    recipes = _stage_recipes(args, stages, changes)
+    splits, name = part_videos(args, args.val_fraction > 0)
+    settings = _settings(args, blueprint, convit, placed)
+    seed_everything(args.seed)
+    count = len(splits["train"].classes)
+    model: Any = create(args.model, weights=args.weights, num_classes=count, **{**settings, **asked})
+    given = {PLACES[key] for key in placed} | (set() if model.load_report.random else {*STAGES, "pose"})
+    for key, part in placed.items():
+        setattr(model, key, part)
+    for key in ("person_detector", "part_detector"):
+        if convit is not None and key not in placed:
+            getattr(model, key).load_convit(convit)
+    metrics = train_pcf(
+        model,
+        splits,
+        args.output,
+        name=name,
+        stages=stages,
+        given=given - set(stages),
+        stage_recipes=recipes,
+        pretrained=args.pretrained,
+        csn_weights=args.csn_weights,
+        freeze_trunks=convit is not None,
+        frames_per_video=1 if args.frames_per_video is None else args.frames_per_video,
+        segments_per_video=args.segments_per_video,
+        cache=not args.workers,
+        seed=args.seed,
+        amp=args.amp,
+        workers=args.workers,
+        resume=args.resume,
+        card={"command": f"actionzoo {shlex.join(sys.argv[1:])}"},
+        progress=not args.json,
+    )
+    if int(os.environ.get("RANK", "0")) == 0:  # under torchrun, one of many speaks
+        _print(metrics, args.json)
+    return 0
+
+
+def _placed(args: argparse.Namespace, blueprint: Any) -> dict[str, Any]:
+    """Trained parts that options give; the pose net is the bundled one where there is one, and no weights bring it."""
+    from .. import model_info
+    from ..pipeline import whole_model
+
+    placed: dict[str, Any] = {}
+    for key in ("person_detector", "part_detector"):
+        if (name := getattr(args, key)) is not None:
+            placed[key] = whole_model(name)
+    pose = args.pose
+    if pose is None and not args.weights and ":" not in args.model and "." not in args.model:
+        own = blueprint.pose.pretrained_cfg["architecture"]
+        pose = own if any(w.covers == "model" and w.source == "bundled" for w in model_info(own).weights) else None
+    if pose is not None:
+        placed["pose"] = trained_pose(pose)
+    return placed
+
+
+def _settings(args: argparse.Namespace, blueprint: Any, convit: Any, placed: dict[str, Any]) -> dict[str, Any]:
+    """Arguments with which a parser has room for what is given."""
+    from ..training.convit import trunk_args
+
+    settings: dict[str, Any] = {} if args.seconds is None else {"seconds": args.seconds}
+    if "pose" in placed:
+        # the dots are painted by the order of its joints
+        own = placed["pose"].pretrained_cfg
+        settings |= {"pose": own["architecture"], "pose_args": dict(own["model_args"])}
+    if convit is not None:
+        trunk = trunk_args(convit.pretrained_cfg["model_args"])
+        for key in ("person_detector", "part_detector"):
+            settings[f"{key}_args"] = {**getattr(blueprint, key).pretrained_cfg["model_args"], **trunk}
+    return settings
+
+
+def _stage_recipes(args: argparse.Namespace, stages: Sequence[str], changes: dict[str, Any]) -> dict[str, Any]:
+    """The recipe of every stage to train, with the fields that were asked for."""
+    from ..training import FramePeopleTask, PartDetectionTask, SegmentTask, pcf_recipes, recipes
+
+    chosen = pcf_recipes(args.model.partition(".")[0])
+    if args.recipe is not None:
+        if len(stages) > 1:
+            raise ValueError("every stage has a recipe of its own; give --recipe with the --stage that it is for")
+        if args.recipe not in recipes:
+            raise ValueError(f"unknown recipe {args.recipe!r}; there are {', '.join(recipes)}")
+        chosen[stages[0]] = recipes[args.recipe]
+    tasks = {"people": FramePeopleTask, "parts": PartDetectionTask, "video": SegmentTask, "states": SegmentTask}
+    unused = frozenset.intersection(*[tasks[stage].unused_fields for stage in stages])
+    if ignored := sorted(changes.keys() & unused):
+        raise ValueError(f"training {', '.join(stages)} takes no notice of {', '.join(ignored)}; leave it out")
+    return {stage: chosen[stage].override(**changes) for stage in stages}
+
+
+def _print(metrics: dict[str, Any], as_json: bool) -> None:
+    """The whole's metrics one a line, after those of the stages, one stage a line."""
+    if as_json:
+        print(json.dumps(metrics))
+        return
+    whole = {key: value for key, value in metrics.items() if key not in STAGES}
+    for stage in STAGES:
+        if stage in metrics:
+            print(f"{stage:<14} {json.dumps(metrics[stage])}")
+    if missing := whole.pop("missing", None):
+        print(f"not there yet: {', '.join(missing)}; train them into the same --output, and the whole is put together")
+    print_metrics(whole, False)
+
+
+def evaluate_parser(args: argparse.Namespace, model: Any, name: str) -> int:
+    """Score a `pcf_*` model, and write its predictions in the challenge's form where `--output` says.
+
+    Args:
+        args: Parsed arguments of `eval`.
+        model: The model.
+        name: What it is called.
+
+    Raises:
+        ValueError: If the arguments do not go together.
+    """
+    from .._checkpoint import atomic_path
+    from ..metrics import write_part_predictions
+    from ..training import evaluate_parts
+
+    refuse_part_options(args, "pcf_* model in scoring", ("pose", "seconds", "frames_per_video", "segments_per_video"))
+    if args.img_size is not None:
+        raise ValueError("a pcf_* model's networks have sizes of their own; leave --img-size out")
+    splits, _ = part_videos(args, only=args.split)
+    result = evaluate_parts(model, splits[args.split], device=args.device, progress=not args.json)
+    if args.output is not None:
+        write_part_predictions(args.output, result.prediction)
+        with atomic_path(args.output / "metrics.json") as temporary:
+            temporary.write_text(json.dumps(result.metrics, indent=1) + "\n", encoding="utf-8")
+    print_metrics({"model": name, "split": args.split, **result.metrics}, args.json)
+    return 0
