@@ -14,6 +14,8 @@ from .overlays import boxes as boxes
 from .overlays import heat_map as heat_map
 from .panels import focus_chain as focus_chain
 from .panels import score_bars as score_bars
+from .parts import body_parts as body_parts
+from .parts import part_panel as part_panel
 from .picture import to_image as to_image
 from .skeletons import COCO_SKELETON as COCO_SKELETON
 from .skeletons import MPII_SKELETON as MPII_SKELETON
@@ -27,12 +29,14 @@ __all__ = [
     "MPII_SKELETON",
     "PALETTE",
     "Skeleton",
+    "body_parts",
     "boxes",
     "contact_sheet",
     "focus_chain",
     "grid",
     "heat_map",
     "keypoints",
+    "part_panel",
     "score_bars",
     "skeleton_of",
     "stack",

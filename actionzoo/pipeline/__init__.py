@@ -8,6 +8,10 @@ from .clip_window import ClipWindow as ClipWindow
 from .clip_window import TrackAction as TrackAction
 from .clips import ClipActionPipeline as ClipActionPipeline
 from .image import ActionPipeline as ActionPipeline
+from .part_result import PartParsingResult as PartParsingResult
+from .part_result import save_predictions as save_predictions
+from .part_segment import PartSegment as PartSegment
+from .parts import PartParsingPipeline as PartParsingPipeline
 from .people import PeoplePipeline as PeoplePipeline
 from .persons import DetectionPipeline as DetectionPipeline
 from .persons import PersonActionPipeline as PersonActionPipeline
@@ -21,11 +25,15 @@ __all__ = [
     "ClipResult",
     "ClipWindow",
     "DetectionPipeline",
+    "PartParsingPipeline",
+    "PartParsingResult",
+    "PartSegment",
     "PeoplePipeline",
     "Person",
     "PersonActionPipeline",
     "TrackAction",
     "TrackedPerson",
     "pipeline",
+    "save_predictions",
     "whole_model",
 ]

@@ -7,10 +7,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ..models import ConViTHARPerson, InstanceActionNet, KeypointDetector, PersonDetector
+from ..models import YOLOF, ConViTHARPerson, InstanceActionNet, KeypointDetector, PersonDetector
+from ..models.pcf import PCF
 from ..registry import create, list_models, model_info
 from .clips import ClipActionPipeline
 from .image import ActionPipeline
+from .parts import PartParsingPipeline
 from .people import PeoplePipeline
 from .persons import DetectionPipeline, Detector, PersonActionPipeline
 
@@ -24,13 +26,21 @@ def pipeline(
     stride: int | None = None,
     hop: int | None = None,
     **create_args: Any,
-) -> ActionPipeline | PeoplePipeline | PersonActionPipeline | DetectionPipeline | ClipActionPipeline:
+) -> (
+    ActionPipeline
+    | PeoplePipeline
+    | PersonActionPipeline
+    | DetectionPipeline
+    | ClipActionPipeline
+    | PartParsingPipeline
+):
     """Build a pipeline from a model's name or a model: `pipeline("prfnet_tiny")("photo.jpg").label`.
 
     Classifiers give an `ActionPipeline`; models that find joints (`bodypart_*`, `pose_*`) a `PeoplePipeline`, which
     also takes the people's boxes; models with a human branch (`convit_har_person_*`) a `PersonActionPipeline`, which
-    finds the people with a detector; detectors (`person_*`, `keypointrcnn_*`) a `DetectionPipeline`; models of clips
-    (`instance_action_*`) a `ClipActionPipeline`.
+    finds the people with a detector; detectors of people (`person_*`, `keypointrcnn_*`, `yolof_*`) a
+    `DetectionPipeline`; models of clips (`instance_action_*`) a `ClipActionPipeline`; those that parse body parts
+    (`pcf_*`) a `PartParsingPipeline`.
 
     Args:
         model: A name as `create` takes it, whose whole-model weights are loaded, or a built model.
@@ -41,8 +51,9 @@ def pipeline(
             torchvision's kind with a feature pyramid, which is frozen and takes the place of the model's own in the
             pipeline; a built model that was given keeps its own.
         threshold: Least score of a detected person; 0.5 if None, and of a model of clips its own. Detectors give nobody
-            below their `roi_heads.score_thresh` (0.05 unless built otherwise), so that less changes nothing.
-        stride: For a model of clips: step between the frames that are looked at; the model's if None.
+            below their own threshold (0.05 unless built otherwise), so that less changes nothing.
+        stride: For a model of clips: step between the frames that are looked at; the model's if None. A
+            `PartParsingPipeline` calls it `every`.
         hop: For a model of clips: looked-at frames from one window to the next; half a window if None.
         create_args: Further arguments of `create`, such as `weights=`.
 
@@ -66,9 +77,16 @@ def pipeline(
             device = next(built.parameters()).device if device is None else device
             built = _with_detector(built, _pyramid_detector(detector, built))
         return ClipActionPipeline(built, device, threshold, stride, hop)
+    if isinstance(built, PCF):
+        if hop is not None or detector is not None:
+            raise ValueError(
+                "hop and detector are for instance_action_*; a PCF cuts clips into segments, and its detectors are "
+                "replaced by assignment: model.person_detector = …"
+            )
+        return PartParsingPipeline(built, device, threshold, stride)
     kind, threshold = type(built).__name__, 0.5 if threshold is None else threshold
     if stride is not None or hop is not None:
-        raise ValueError(f"{kind} takes pictures; stride and hop are for models of clips, instance_action_*")
+        raise ValueError(f"{kind} takes pictures; stride and hop are for models of clips")
     if isinstance(built, ConViTHARPerson):
         detector = built.pretrained_cfg.get("detector") if detector is None else detector
         found = _detector(detector) if isinstance(detector, str) else None if detector is False else detector
@@ -77,15 +95,17 @@ def pipeline(
         raise ValueError(
             f"{kind} labels no people one by one; a detector is for convit_har_person_* and instance_action_*"
         )
-    if isinstance(built, PersonDetector | KeypointDetector):
+    if isinstance(built, PersonDetector | KeypointDetector | YOLOF):
         return DetectionPipeline(built, device, threshold)
     return (PeoplePipeline if hasattr(built, "heatmap_stride") else ActionPipeline)(built, device)
 
 
 def _detector(name: str) -> nn.Module:
     model = whole_model(name)
-    if not isinstance(model, PersonDetector | KeypointDetector):
-        raise ValueError(f"{name} is a {type(model).__name__} and no detector; give a person_* or keypointrcnn_* model")
+    if not isinstance(model, PersonDetector | KeypointDetector | YOLOF):
+        raise ValueError(
+            f"{name} is a {type(model).__name__} and no detector; give a person_*, keypointrcnn_* or yolof_* model"
+        )
     return model
 
 

@@ -205,7 +205,7 @@ def test_models_of_the_other_kind_are_refused(saved, clip, capsys):
     for option in (["--stride", "2"], ["--hop", "2"]):
         fails(capsys, "predict", str(PHOTO), "--model", saved["pictures"], *option, match="are for models of clips")
     for option in (["--seconds", "2"], ["--fps", "9"], ["--video-rule", "mean"], ["--frames-folder"]):
-        match = f"{option[0]} is for models of clips, instance_action_*, and local-dir:"
+        match = f"{option[0]} is for models of clips, instance_action_* and pcf_*, and local-dir:"
         fails(capsys, "predict", str(PHOTO), "--model", saved["pictures"], *option, match=match)
 
 
