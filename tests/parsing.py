@@ -4,13 +4,26 @@ import torch
 from torch import nn
 
 import actionzoo
+from actionzoo.models.pose_hrnet import hrnet_config
 from actionzoo.models.segments import SegmentLabeler
 
-DETECTOR = {"min_size": 64, "max_size": 96, "detections_per_img": 12}
+DETECTOR = {
+    "trunk": "resnet18d",
+    "trunk_args": {"channels": (8, 8, 16, 16), "stem_width": 4, "output_stride": 16},
+    "out_channels": 16,
+    "mid_channels": 8,
+    "dilations": (1, 2),
+    "anchor_scales": (1, 2, 4),
+    "min_size": 64,
+    "max_size": 96,
+    "detections_per_img": 12,
+}
+POSE = {"backbone": hrnet_config((4, 8, 8, 8), stem_width=4, stage1_width=4)}
 CLIPS = {"depths": (1, 1), "width": 8, "input_size": (3, 3, 32, 32), "stride": 2}
 SMALL = {
     "person_detector_args": DETECTOR,
     "part_detector_args": DETECTOR,
+    "pose_args": POSE,
     "video_net_args": CLIPS,
     "part_net_args": CLIPS,
     "video_clips": 2,

@@ -166,8 +166,9 @@ def test_reset_classifier(built, name):
     assert model.get_classifier().out_features == 4
     assert all(main_of(run(inputs_of(name))).shape == (3, 4) for run in steps_of(model))
     assert all(model.get_submodule(key).out_features == 4 for key in model.classifier_names)
-    kept = [k for k, v in model.state_dict().items() if k in before and before[k].shape == v.shape]
-    assert all(torch.equal(model.state_dict()[k], before[k]) for k in kept)
+    after = model.state_dict()
+    kept = [k for k, v in after.items() if k in before and before[k].shape == v.shape]
+    assert all(torch.equal(after[k], before[k]) for k in kept)
     model.reset_classifier(0)
     assert main_of(model(*inputs_of(name))).shape == (3, model.head_hidden_size)
 
@@ -195,7 +196,7 @@ def test_save_pretrained_round_trip(built, name, tmp_path):
 
 @tiny
 def test_other_input_channels(name):
-    if name.startswith("instance_action"):
+    if name.startswith(("instance_action", "pcf")):
         # torchvision's detectors normalise three
         with pytest.raises(ValueError, match="3 channels, got in_chans=1"):
             create(name, in_chans=1)
@@ -262,6 +263,7 @@ def test_gradient_checkpointing_changes_memory_not_gradients(built, name):
         for module in model.modules():
             if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
                 module.register_forward_hook(count)
+        torch.manual_seed(1)  # both drop the same features
         scalar_of(model(*inputs_of(name))).backward()
     assert calls["saving"] > calls["plain"]
     own = [key for key, _ in plain.named_buffers() if not any(x.endswith("backbone") for x in key.split("."))]
@@ -288,5 +290,6 @@ def test_wrong_num_classes_of_a_file_is_reheaded_and_said(built, name, tmp_path)
     report = other.load_report
     assert report.reheaded
     assert all(key.rsplit(".", 1)[0] in other.classifier_names for key in report.reheaded)
-    body = [k for k in built(name).state_dict() if k.rsplit(".", 1)[0] not in other.classifier_names]
-    assert all(torch.equal(other.state_dict()[k], built(name).state_dict()[k]) for k in body)
+    own, loaded = built(name).state_dict(), other.state_dict()
+    body = [k for k in own if k.rsplit(".", 1)[0] not in other.classifier_names]
+    assert all(torch.equal(loaded[k], own[k]) for k in body)

@@ -112,10 +112,10 @@ def check_videos(names: Iterable[str], known: Iterable[str], source: str, other:
     Raises:
         ValueError: If there is such a video.
     """
-    names, known = list(names), list(known)
-    if missing := [name for name in known if name not in set(names)]:
+    names, known = dict.fromkeys(names), dict.fromkeys(known)
+    if missing := [name for name in known if name not in names]:
         raise ValueError(f"{source} has nothing for {_some(missing)} of {other}; where nobody was found, give {{}}")
-    if unknown := [name for name in names if name not in set(known)]:
+    if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{source} has {_some(unknown)}, which {other} does not")
 
 

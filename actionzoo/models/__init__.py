@@ -33,6 +33,7 @@ from .pose_hrnet import PoseHRNet as PoseHRNet
 from .prfnet import FocusOutput as FocusOutput
 from .prfnet import PRFNet as PRFNet
 from .prfnet import StageOutput as StageOutput
+from .segments import SegmentLabeler as SegmentLabeler
 from .tahnet import TAHNET_TABLE7 as TAHNET_TABLE7
 from .tahnet import TAHNET_VARIANTS as TAHNET_VARIANTS
 from .tahnet import TAHNetClassifier as TAHNetClassifier
@@ -69,6 +70,7 @@ __all__ = [
     "PersonOutput",
     "PlainClassifier",
     "PoseHRNet",
+    "SegmentLabeler",
     "StageOutput",
     "TAHNetClassifier",
     "UniformMatch",

@@ -160,12 +160,14 @@ class CSN(HubMixin, nn.Module):
         return self.classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Give the network a fresh classifier of `num_classes` rows; 0 removes it."""
+        """Give the network a fresh classifier of `num_classes` rows, whose classes have no names; 0 removes it."""
         if global_pool is not None:
             self._set_global_pool(global_pool)
         self.num_classes = num_classes
         reference = self.stem.conv.weight
         self.classifier = self._linear(num_classes).to(device=reference.device, dtype=reference.dtype)
+        self.pretrained_cfg.pop("classes", None)
+        self.pretrained_cfg["num_classes"] = num_classes
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last map: `(B, C, T, H, W)` -> `(B, D, T / 8, H / 32, W / 32)`, rounded up, with four stages.

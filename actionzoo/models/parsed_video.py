@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ..data.figures import PARTS
-from ..data.part_videos import frame_name
+from ..data.part_videos import frame_name, inclusive_box
+from ..metrics._part_annotations import MAX_PEOPLE
 from .part_people import PartPeople
-
-MAX_PEOPLE = 10
-"""The challenge takes no more people in a frame."""
 
 
 class PartState(NamedTuple):
@@ -68,15 +66,9 @@ def _humans(people: PartPeople, states: Mapping[str, PartState]) -> list[dict[st
     humans = []
     for number, (box, boxes) in enumerate(zip(people.boxes[:MAX_PEOPLE], people.part_boxes), 1):
         parts = {
-            name: {"number": 1, "box": [_inclusive(part)], "verb": [states[name].state]}
+            name: {"number": 1, "box": [inclusive_box(part)], "verb": [states[name].state]}
             for name, part in zip(PARTS, boxes)
             if bool(part.any())
         }
-        humans.append({"number": number, "box": _inclusive(box), "parts": parts})
+        humans.append({"number": number, "box": inclusive_box(box), "parts": parts})
     return humans
-
-
-def _inclusive(box: Tensor) -> list[float]:
-    """The box up to its last pixel, as the challenge counts."""
-    x1, y1, x2, y2 = box.tolist()
-    return [x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)]

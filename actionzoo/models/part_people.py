@@ -3,7 +3,7 @@
 Paper: "Part-level Action Parsing via a Pose-guided Coarse-to-Fine Framework" (section II-B, Eqs 1-4).
 """
 
-import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,18 +11,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.figures import PARTS
+from ..data.part_crops import crop_bounds
 from ..data.top_down import apply_affine, crop_matrix, invert_affine
 from ..layers import BoxGrower, PoseDotEncoder, decode_heatmaps
 from ..layers.pose_dots import COCO_JOINT_PARTS, MPII_JOINT_PARTS
 from ._detectors import PERSON
+from ._part_search import find_parts
 
 JOINT_PARTS: dict[str, tuple[str | None, ...]] = {"coco": COCO_JOINT_PARTS, "mpii": MPII_JOINT_PARTS}
 """Part of every joint, by the order of the joints."""
 
 _MARGIN = 12
 """A box that is guessed from joints reaches this part of the person's size beyond them."""
-_THIN = 16
-"""No crop is more than so many times as long as it is wide: a detector would scale it to nothing."""
+_POSES_AT_A_TIME = 32
+"""People who go through the pose net together."""
+_SAMPLES_AT_A_TIME = 2**24
+"""Points at which a frame is looked up together: some 300 MB."""
 
 
 class PartPeople(NamedTuple):
@@ -58,57 +62,76 @@ def pose_keypoints(pose: nn.Module, frame: Tensor, boxes: Tensor) -> Tensor:
     Returns:
         `(n, J, 3)` x, y in pixels of the frame, from the centre of the first pixel, and score.
     """
-    cfg: dict[str, Any] = pose.pretrained_cfg  # type: ignore[assignment]
-    height, width = cfg["input_size"][1:]
-    if not len(boxes):
-        return frame.new_zeros(0, cfg["num_joints"], 3)
-    # a box without area, at the border of a frame, has no crop
-    wide = torch.cat([boxes[:, :2], torch.maximum(boxes[:, 2:], boxes[:, :2] + 1)], 1).float().cpu()
-    matrices = torch.stack([crop_matrix(box, (height, width)) for box in wide])
-    back = invert_affine(matrices)
-    crops = torch.cat([_warp(frame, matrix, (height, width)) for matrix in back])
-    mean, std = (crops.new_tensor(cfg[name])[:, None, None] for name in ("mean", "std"))
-    joints = decode_heatmaps(pose((crops - mean) / std).float(), quarter_shift=True)
-    stride = getattr(pose, "heatmap_stride", 4)
-    joints[..., :2] = apply_affine(joints[..., :2].double().cpu() * stride, back).to(joints)
-    return joints
+    return keypoints_in_frames(pose, [frame], [boxes])[0]
 
 
-def _warp(frame: Tensor, back: Tensor, size: tuple[int, int]) -> Tensor:
-    """The crop `(1, 3, h, w)` whose pixels lie where `back` takes them; outside the frame it is 0."""
-    # where the crop shrinks the picture, several samples a pixel are averaged
-    finer = max(1, math.ceil(float(back[0, :2].norm()) - 0.25))
-    height, width = (side * finer for side in size)
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    points = (torch.stack([x, y], -1).double() + 0.5) / finer - 0.5
-    there = points @ back[:, :2].T + back[:, 2]
-    extent = there.new_tensor([frame.shape[2], frame.shape[1]])
-    grid = ((2 * there + 1) / extent - 1).to(frame)
-    crop = F.grid_sample(frame[None], grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)
-    return F.avg_pool2d(crop, finer) if finer > 1 else crop
-
-
-def whole_pixels(box: Tensor, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The whole pixels that a box touches, at least one, and no strip too thin to be scaled; within the frame.
+@torch.no_grad()
+def keypoints_in_frames(pose: nn.Module, frames: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor]:
+    """Joints of the people of several frames, who go through the pose net together; otherwise as `pose_keypoints`.
 
     Args:
-        box: `(4,)` xyxy.
-        size: `(H, W)` of the frame.
+        pose: A pose net that `create` built, in eval mode.
+        frames: `(3, H, W)` each.
+        boxes: `(n, 4)` of the people of every frame.
 
     Returns:
-        x1, y1, x2, y2, half-open.
+        `(n, J, 3)` of every frame.
     """
-    spans = []
-    for low, high, limit in ((box[0], box[2], size[1]), (box[1], box[3], size[0])):
-        first = min(max(math.floor(float(low)), 0), limit - 1)
-        spans.append([first, min(max(math.ceil(float(high)), first + 1), limit), limit])
-    least = math.ceil(max(last - first for first, last, _ in spans) / _THIN)
-    for span in spans:
-        if span[1] - span[0] < least:
-            span[1] = min(span[0] + least, span[2])
-            span[0] = max(span[1] - least, 0)
-    (x1, x2, _), (y1, y2, _) = spans
-    return x1, y1, x2, y2
+    cfg: dict[str, Any] = pose.pretrained_cfg  # type: ignore[assignment]
+    height, width = cfg["input_size"][1:]
+    counts = [len(rows) for rows in boxes]
+    if not sum(counts):
+        return [frame.new_zeros(0, cfg["num_joints"], 3) for frame in frames]
+    given = torch.cat(list(boxes)).float().cpu()
+    # a box without area, at the border of a frame, has no crop
+    wide = torch.cat([given[:, :2], torch.maximum(given[:, 2:], given[:, :2] + 1)], 1)
+    back = invert_affine(torch.stack([crop_matrix(box, (height, width)) for box in wide]))
+    crops = torch.cat(
+        [person_crops(frame, own, (height, width)) for frame, own in zip(frames, back.split(counts)) if len(own)]
+    )
+    mean, std = (crops.new_tensor(cfg[name])[:, None, None] for name in ("mean", "std"))
+    maps = torch.cat([pose((some - mean) / std).float() for some in crops.split(_POSES_AT_A_TIME)])
+    joints = decode_heatmaps(maps, quarter_shift=True)
+    stride = getattr(pose, "heatmap_stride", 4)
+    joints[..., :2] = apply_affine(joints[..., :2].double().cpu() * stride, back).to(joints)
+    return list(joints.split(counts))
+
+
+def person_crops(frame: Tensor, back: Tensor, size: tuple[int, int]) -> Tensor:
+    """Upright crops of a frame, bilinear; outside the frame they are 0.
+
+    Args:
+        frame: `(3, H, W)`.
+        back: `(n, 2, 3)` float64 from a crop's pixels to the frame's, without rotation, on the CPU.
+        size: `(h, w)` of the crops in pixels.
+
+    Returns:
+        `(n, 3, h, w)`, on the frame's device.
+    """
+    # where the crop shrinks the picture, several samples a pixel are averaged
+    finer = (back[:, 0, :2].norm(dim=1) - 0.25).ceil().clamp(min=1).long()
+    crops = frame.new_zeros(len(back), 3, *size)
+    for factor in finer.unique().tolist():
+        own = (finer == factor).nonzero()[:, 0]
+        for some in own.split(max(1, _SAMPLES_AT_A_TIME // (size[0] * size[1] * factor**2))):
+            crops[some.to(crops.device)] = _sampled(frame, back[some], size, factor)
+    return crops
+
+
+def _sampled(frame: Tensor, back: Tensor, size: tuple[int, int], finer: int) -> Tensor:
+    """Crops `(n, 3, h, w)`, every pixel the mean of `finer` x `finer` samples."""
+    count, axes = len(back), []
+    # no crop is turned, so that columns and rows are placed on their own; in float64, which costs nothing here
+    for axis, extent in ((0, frame.shape[2]), (1, frame.shape[1])):
+        steps = (torch.arange(size[1 - axis] * finer).double() + 0.5) / finer - 0.5
+        there = steps * back[:, axis, axis, None] + back[:, axis, 2, None]
+        axes.append(((2 * there + 1) / extent - 1).to(frame))
+    x, y = axes
+    # one crop below the other, for which the frame need not be repeated
+    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1).flatten(0, 1)[None]
+    crops = F.grid_sample(frame[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    crops = F.avg_pool2d(crops, finer) if finer > 1 else crops
+    return crops[0].unflatten(1, (count, size[0])).transpose(0, 1)
 
 
 def dotted_crop(
@@ -125,7 +148,7 @@ def dotted_crop(
     Returns:
         The crop `(3, h, w)`, and where its first pixel lies in the frame, x and y.
     """
-    x1, y1, x2, y2 = whole_pixels(box, (frame.shape[1], frame.shape[2]))
+    x1, y1, x2, y2 = crop_bounds(box, (frame.shape[1], frame.shape[2]))
     crop = frame[:, y1:y2, x1:x2]
     if dots is not None:
         # joints count from the centre of the first pixel, dots from its corner
@@ -136,8 +159,8 @@ def dotted_crop(
 
 @torch.no_grad()
 def find_part_people(
-    frame: Tensor,
-    found: dict[str, Tensor],
+    frames: Sequence[Tensor],
+    found: Sequence[dict[str, Tensor]],
     *,
     pose: nn.Module,
     grower: BoxGrower,
@@ -145,49 +168,65 @@ def find_part_people(
     part_detector: nn.Module,
     threshold: float,
     max_people: int,
-) -> PartPeople:
+) -> list[PartPeople]:
     """From the boxes of people to their parts (Eqs 2-4, and the growing of boxes after them).
 
+    The people of all frames go through the pose net together, and so they do through the detector of parts where
+    that changes nothing but the time it takes.
+
     Args:
-        frame: `(3, H, W)` in `[0, 1]`.
-        found: What the detector of people gave for it, in torchvision's form.
+        frames: `(3, H, W)` each, in `[0, 1]`.
+        found: What the detector of people gave for each, in torchvision's form.
         pose: Finds the joints.
         grower: Grows the boxes.
         dots: Paints the joints.
         part_detector: Finds the parts; its label k is the k-th of `PARTS`.
         threshold: People score at least this.
-        max_people: The surest are taken.
+        max_people: The surest of every frame are taken.
+
+    Returns:
+        The people of every frame.
 
     Raises:
         ValueError: If the detector of parts gives a label that is none of theirs.
     """
-    people = (found["labels"] == PERSON) & (found["scores"] >= threshold)
-    order = found["scores"][people].argsort(descending=True, stable=True)[:max_people]
-    boxes, scores = found["boxes"][people][order], found["scores"][people][order]
-    corner = frame.new_tensor([0.5, 0.5, 0.0])
+    if not frames:
+        return []
+    sure = [_surest(of_frame, threshold, max_people) for of_frame in found]
+    # boxes count from the corner of the first pixel, joints from its centre
+    corner = frames[0].new_tensor([0.5, 0.5, 0.0])
+    grown, keypoints = [], []
+    first = keypoints_in_frames(pose, frames, [boxes for boxes, _ in sure])
+    for frame, (boxes, _), joints in zip(frames, sure, first):
 
-    def estimate(boxes: Tensor) -> Tensor:
-        return pose_keypoints(pose, frame, boxes) + corner
+        def again(rows: Tensor, frame: Tensor = frame) -> Tensor:
+            return pose_keypoints(pose, frame, rows) + corner
 
-    boxes, joints = grower(boxes, estimate(boxes), (frame.shape[1], frame.shape[2]), estimate)
-    keypoints = joints - corner
-    part_boxes, part_scores = frame.new_zeros(len(boxes), len(PARTS), 4), frame.new_zeros(len(boxes), len(PARTS))
-    if len(boxes):
-        crops = [dotted_crop(frame, box, points, dots) for box, points in zip(boxes, keypoints)]
-        for p, (out, (_, offset)) in enumerate(zip(part_detector([crop for crop, _ in crops]), crops)):
-            shift = frame.new_tensor([*offset, *offset])
-            labels = out["labels"].tolist()
-            if wrong := [label for label in labels if not 1 <= label <= len(PARTS)]:
-                raise ValueError(f"labels of the part detector are 1 to {len(PARTS)}, those of PARTS, got {wrong[0]}")
-            # written last to first, the surest of every class stays
-            for j in reversed(out["scores"].argsort(descending=True, stable=True).tolist()):
-                part_boxes[p, labels[j] - 1], part_scores[p, labels[j] - 1] = out["boxes"][j] + shift, out["scores"][j]
+        boxes, joints = grower(boxes, joints + corner, (frame.shape[1], frame.shape[2]), again)
+        grown.append(boxes)
+        keypoints.append(joints - corner)
+    crops = [
+        # boxes come from the device at once, not number by number
+        [dotted_crop(frame, box, points, dots) for box, points in zip(boxes.cpu(), joints)]
+        for frame, boxes, joints in zip(frames, grown, keypoints)
+    ]
+    people = []
+    parts = find_parts(part_detector, crops, frames)
     layout = pose.pretrained_cfg.get("joints")  # type: ignore[operator, union-attr]
-    if layout in JOINT_PARTS:
-        missing = part_scores == 0
-        guessed = _around_joints(joints, boxes, JOINT_PARTS[layout], grower.threshold, frame)
-        part_boxes = torch.where(missing[..., None], guessed, part_boxes)
-    return PartPeople(boxes, scores, keypoints, part_boxes, part_scores)
+    for frame, boxes, (_, scores), joints, (part_boxes, part_scores) in zip(frames, grown, sure, keypoints, parts):
+        if layout in JOINT_PARTS:
+            missing = part_scores == 0
+            guessed = _around_joints(joints + corner, boxes, JOINT_PARTS[layout], grower.threshold, frame)
+            part_boxes = torch.where(missing[..., None], guessed, part_boxes)
+        people.append(PartPeople(boxes, scores, joints, part_boxes, part_scores))
+    return people
+
+
+def _surest(found: dict[str, Tensor], threshold: float, most: int) -> tuple[Tensor, Tensor]:
+    """Boxes and scores of the people that a detector found, the surest first."""
+    people = (found["labels"] == PERSON) & (found["scores"] >= threshold)
+    order = found["scores"][people].argsort(descending=True, stable=True)[:most]
+    return found["boxes"][people][order], found["scores"][people][order]
 
 
 def _around_joints(

@@ -3,11 +3,10 @@
 Paper: "Part-level Action Parsing via a Pose-guided Coarse-to-Fine Framework" (section II, Fig. 2).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.figures import PARTS
@@ -15,8 +14,13 @@ from ..data.part_videos import sample_frames
 from ..layers import BoxGrower, PoseDotEncoder
 from ..registry import create, register_model
 from ..weights import HubMixin
+from ._clip_views import check_pixels, clip_views
+from ._clip_views import scale_frames as scale_frames
 from ._detectors import check_channels
 from ._origins import grower_args_of, is_default_dots, origin_of
+from ._part_checks import OF_CLIPS, check_network, check_part_nets, check_same_clips, check_stage_part
+from ._part_settings import Coarse as Coarse
+from ._part_settings import check_part_settings
 from .csn import CSN
 from .parsed_video import MAX_PEOPLE, ParsedSegment, ParsedVideo, PartState
 from .part_people import JOINT_PARTS, PartPeople, find_part_people
@@ -25,17 +29,11 @@ from .segments import PART_GROUPS, SegmentLabel, SegmentLabeler, segment_bounds
 
 __all__ = ["PCF", "PCFOutput", "pcf_ipcsn152", "pcf_tiny"]
 
-Coarse = Literal["independent", "conditioned"]
-
 AUTHORS_LABELS = {"head": 55, "arm": 334, "hand": 276, "hip": 78, "leg": 315, "foot": 173}
 """How many labels the authors' lists have for every part group of Kinetics-TPS."""
 
 _FROZEN = ("person_detector", "part_detector", "pose")
-_NETWORKS = ("video_net", "part_net")
-_OF_CLIPS = ("input_size", "mean", "std", "frames", "stride")
-"""What the network of actions says of the clips that it takes."""
 _SETTINGS = ("threshold", "max_people", "every", "seconds", "clips", "video_clips", "crops", "coarse")
-_VIEWS_AT_A_TIME = 4
 
 
 class PCFOutput(NamedTuple):
@@ -63,8 +61,10 @@ class PCF(HubMixin, nn.Module):
 
     `parse` does all of it. Every stage is learned on its own (section III-A), so every part can be replaced by
     assignment: `person_detector`, `pose`, `part_detector`, `dots`, `grower`, `video_net`, `part_nets`. Those of the
-    first stage are frozen here: in eval mode, without gradients; train them outside. A pose net whose joints are in
-    another order brings fresh dots for them.
+    first stage are frozen here: in eval mode, without gradients; train them outside. All parts are modules, also
+    detectors and the pose net: a mere function could not be frozen, moved to a device or saved; wrap it in one. A pose
+    net whose joints are in another order brings fresh dots for them. All networks of clips are shown the same ones, so
+    that those of another size or stride are replaced together: `replace_networks`.
     """
 
     classifier_names = ("video_net.classifier",)
@@ -129,7 +129,8 @@ class PCF(HubMixin, nn.Module):
             in_chans: Channels of the frames, which the detectors want to be 3.
 
         Raises:
-            ValueError: If a setting is out of range, a part is of the wrong kind, or the vocabulary is malformed.
+            ValueError: If a setting is out of range, a part is of the wrong kind, the networks of clips differ in the
+                clips that they take or these are not square, or the vocabulary is malformed.
         """
         super().__init__()
         check_channels(type(self), in_chans)
@@ -157,7 +158,7 @@ class PCF(HubMixin, nn.Module):
         )
         own = self.video_net.pretrained_cfg
         self.pretrained_cfg = self.default_cfg = {
-            **{key: own[key] for key in _OF_CLIPS},
+            **{key: own[key] for key in OF_CLIPS},
             "num_classes": num_classes,
             "classifier": "video_net.classifier",
             "first_conv": "video_net.stem.conv",
@@ -169,18 +170,18 @@ class PCF(HubMixin, nn.Module):
         Raises:
             ValueError: If one is.
         """
-        least = {name: getattr(self, name) for name in ("every", "clips", "video_clips")}
-        if wrong := [f"{name}={value}" for name, value in least.items() if value < 1]:
-            raise ValueError(f"{wrong[0]}: every, clips and video_clips are at least 1")
-        if not 0 <= self.threshold <= 1 or not 1 <= self.max_people <= MAX_PEOPLE or not self.seconds > 0:
+        check_part_settings(
+            self.threshold,
+            self.seconds,
+            self.coarse,
+            every=self.every,
+            clips=self.clips,
+            video_clips=self.video_clips,
+            max_people=self.max_people,
+        )
+        if self.max_people > MAX_PEOPLE or self.crops not in (1, 3):
             raise ValueError(
-                f"threshold lies in [0, 1], max_people in 1 … {MAX_PEOPLE} and seconds is positive, got "
-                f"{self.threshold}, {self.max_people} and {self.seconds}"
-            )
-        if self.crops not in (1, 3) or self.coarse not in get_args(Coarse):
-            raise ValueError(
-                f"crops is 1 or 3 and coarse {' or '.join(map(repr, get_args(Coarse)))}, got {self.crops} and "
-                f"{self.coarse!r}"
+                f"max_people is at most {MAX_PEOPLE} and crops 1 or 3, got {self.max_people} and {self.crops}"
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -206,7 +207,7 @@ class PCF(HubMixin, nn.Module):
         elif name == "dots":
             self._note({"dots": value is not None})
         if name == "video_net":
-            self.pretrained_cfg.update({key: value.pretrained_cfg[key] for key in _OF_CLIPS})
+            self.pretrained_cfg.update({key: value.pretrained_cfg[key] for key in OF_CLIPS})
         elif name == "pose" and self.dots is not None:
             parts = JOINT_PARTS[value.pretrained_cfg["joints"]]
             if parts != self.dots.parts:
@@ -223,43 +224,48 @@ class PCF(HubMixin, nn.Module):
         Raises:
             ValueError: If it cannot.
         """
-        rows = {"video_net": self.num_classes} if name == "video_net" else {}
-        networks: dict[str, nn.Module] = {name: value} if name == "video_net" else {}
-        if name == "part_nets":
-            if not isinstance(value, nn.ModuleDict):
-                networks, rows = {name: value}, {name: sum(self.sizes.values())}
-            else:
-                networks, rows = dict(value.items()), self.sizes
-                if set(networks) != set(PART_GROUPS):
-                    raise ValueError(f"part_nets are those of {', '.join(PART_GROUPS)}, got {', '.join(networks)}")
-        for key, net in networks.items():
-            if not isinstance(net, CSN) or net.num_classes != rows[key]:
-                got = f"a {type(net).__name__} of {getattr(net, 'num_classes', 'no')} classes"
-                raise ValueError(f"{key} is a channel-separated network of {rows[key]} classes, got {got}")
-        kind, config = type(value).__name__, getattr(value, "pretrained_cfg", {})
-        if name == "pose" and getattr(self, "dots", None) is not None and config.get("joints") not in JOINT_PARTS:
-            raise ValueError(f"the joints of this {kind} are in neither COCO's nor MPII's order; set dots = None first")
-        wanted = {"dots": PoseDotEncoder, "grower": BoxGrower}.get(name, nn.Module)
-        if not isinstance(value, wanted):
-            raise ValueError(f"{name} is a {wanted.__name__}, got a {kind}")
-        if isinstance(value, PoseDotEncoder) and len(value.parts) != self.pose.pretrained_cfg["num_joints"]:
-            joints = self.pose.pretrained_cfg["num_joints"]
-            raise ValueError(f"the pose net gives {joints} joints, got dots for {len(value.parts)}")
-        count = getattr(value, "num_classes", None)
-        if name == "part_detector" and count is not None and count != len(PARTS):
-            raise ValueError(f"part_detector has the {len(PARTS)} classes of PARTS, got {count}")
+        if name == "video_net":
+            check_network(name, value, self.num_classes)
+            if (other := getattr(self, "part_nets", None)) is not None:
+                check_same_clips(value, other)
+        elif name == "part_nets":
+            check_part_nets(value, self.sizes)
+            check_same_clips(self.video_net, value)
+        check_stage_part(name, value, getattr(self, "pose", None), getattr(self, "dots", None))
+
+    def replace_networks(self, video_net: nn.Module, part_nets: nn.Module) -> None:
+        """Replace all networks of clips together, by others that may be meant for another kind of clips.
+
+        Args:
+            video_net: Tells the action.
+            part_nets: Tell the part states: an `nn.ModuleDict` of six by group, or one.
+
+        Raises:
+            ValueError: If one cannot take its place, or they differ in the clips that they take.
+        """
+        check_network("video_net", video_net, self.num_classes)
+        check_part_nets(part_nets, self.sizes)
+        check_same_clips(video_net, part_nets)
+        del self.part_nets
+        self.video_net = video_net
+        self.part_nets = part_nets
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
         """As every model's; a part from elsewhere cannot be named in a file, so that saving is refused.
 
         Raises:
             ValueError: If a part was not built by `create`, dots are not painted as they are by default, or the
-                networks of the part groups were built differently.
+                networks of the part groups were built differently or do not fit.
         """
-        self._note({"grower_args": grower_args_of(self.grower)})
-        given = self.pretrained_cfg.get("model_args", {})
-        for name in (*_FROZEN, *_NETWORKS):
-            if name in given and given[name] is None:
+        # one of six may have been replaced, which is not seen from here
+        self._check_part("part_nets", self.part_nets)
+        parts = {name: [getattr(self, name)] for name in (*_FROZEN, "video_net")} | {"part_net": self._networks()}
+        for name, built in parts.items():
+            self._note(origin_of(name, *built))
+        self._note({"shared": self.shared, "grower_args": grower_args_of(self.grower)})
+        given = self.pretrained_cfg["model_args"]
+        for name in parts:
+            if given[name] is None:
                 raise ValueError(
                     f"{name} was not built by actionzoo.create, or not all of it in the same way, so that what is "
                     "saved could not be built again; save the state dicts of the other parts instead"
@@ -292,16 +298,25 @@ class PCF(HubMixin, nn.Module):
         return self.video_net.get_classifier()
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Give the network of actions a fresh classifier of `num_classes` rows; those of parts stay as they are."""
+        """Give the network of actions a fresh classifier of `num_classes` rows; those of parts stay as they are.
+
+        The classes have no names then: set `pretrained_cfg["classes"]`.
+        """
         self.num_classes = num_classes
         self.video_net.reset_classifier(num_classes)
+        self.pretrained_cfg.pop("classes", None)
+        self.pretrained_cfg["num_classes"] = num_classes
 
-    def set_vocabulary(self, labeler: SegmentLabeler) -> None:
+    def set_vocabulary(self, vocabulary: SegmentLabeler | Mapping[str, Iterable[Sequence[Any]]]) -> None:
         """Take another vocabulary of part states, with fresh classifiers of the part groups for it.
 
+        Args:
+            vocabulary: A labeler, or what its `to_dict` gives.
+
         Raises:
-            ValueError: If a group has no label.
+            ValueError: If a group has no label, or the vocabulary is malformed.
         """
+        labeler = vocabulary if isinstance(vocabulary, SegmentLabeler) else SegmentLabeler(vocabulary)
         sizes = _sizes(labeler)
         self.labeler, self.sizes = labeler, sizes
         if self.shared:
@@ -365,19 +380,16 @@ class PCF(HubMixin, nn.Module):
             hint = ".float()" if frames.is_floating_point() else ".float() / 255"
             raise TypeError(f"PCF expects float32 frames in [0, 1], got {frames.dtype}; call {hint} first")
         found = self.person_detector(list(frames)) if len(frames) else []
-        return [
-            find_part_people(
-                frame,
-                people,
-                pose=self.pose,
-                grower=self.grower,
-                dots=self.dots,
-                part_detector=self.part_detector,
-                threshold=self.threshold,
-                max_people=self.max_people,
-            )
-            for frame, people in zip(frames, found)
-        ]
+        return find_part_people(
+            list(frames),
+            found,
+            pose=self.pose,
+            grower=self.grower,
+            dots=self.dots,
+            part_detector=self.part_detector,
+            threshold=self.threshold,
+            max_people=self.max_people,
+        )
 
     def view_frames(self, length: int, clips: int | None = None) -> list[tuple[int, ...]]:
         """Numbers of the T frames of every clip that `views` takes from a part of `length` frames.
@@ -416,24 +428,14 @@ class PCF(HubMixin, nn.Module):
             ValueError: If the pixels are not `(3, L, H, W)` with a frame at least.
             TypeError: If they are not uint8.
         """
-        _check_pixels(pixels)
-        cfg: dict[str, Any] = self.pretrained_cfg
-        samples, side = self.view_frames(pixels.shape[1], clips), cfg["input_size"][-1]
-        wanted = sorted({frame for sample in samples for frame in sample})
-        scaled = scale_frames(pixels[:, wanted], side)
-        height, width = scaled.shape[2:]
-        corners = [
-            ((height - side) * k // 2, (width - side) * k // 2) for k in ((1,) if self.crops == 1 else (0, 1, 2))
-        ]
-        chosen = [(sample, corner) for sample in samples for corner in corners]
-        like = next(self.video_net.parameters())
-        mean, std = (torch.tensor(cfg[name])[:, None, None, None] for name in ("mean", "std"))
-        views, weights = [], []
-        for sample, (top, left) in dict.fromkeys(chosen):
-            clip = scaled[:, [wanted.index(frame) for frame in sample], top : top + side, left : left + side]
-            views.append((clip.float() / 255 - mean.to(clip.device)) / std.to(clip.device))
-            weights.append(chosen.count((sample, (top, left))) / len(chosen))
-        return torch.stack(views).to(like), torch.tensor(weights, device=like.device)
+        views, weights = zip(*self.view_batches(pixels, clips))
+        return torch.cat(views), torch.cat(weights)
+
+    def view_batches(self, pixels: Tensor, clips: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """What `views` gives, a few views at a time, so that the others take no memory; arguments and errors alike."""
+        check_pixels(pixels)
+        samples = self.view_frames(pixels.shape[1], clips)
+        return clip_views(pixels, samples, self.crops, self.pretrained_cfg, next(self.video_net.parameters()))
 
     @torch.no_grad()
     def recognise(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -450,20 +452,33 @@ class PCF(HubMixin, nn.Module):
             TypeError: If they are not uint8.
             RuntimeError: If the model is in training mode.
         """
-        return dict(zip(PART_GROUPS, self._averaged(self.part_logits, *self.views(pixels))))
+        return dict(zip(PART_GROUPS, self.averaged(self.part_logits, self.view_batches(pixels))))
 
     @torch.no_grad()
     def recognise_video(self, pixels: Tensor) -> Tensor:
         """Probabilities `(K,)` of the actions of a video, the mean over its views; as `recognise`."""
-        return self._averaged(lambda x: (self.video_net(x),), *self.views(pixels, self.video_clips))[0]
+        return self.averaged(lambda x: (self.video_net(x),), self.view_batches(pixels, self.video_clips))[0]
 
-    def _averaged(self, logits_of: Any, views: Tensor, weights: Tensor) -> list[Tensor]:
-        """Weighted mean of the probabilities of views, some at a time, of each of several classifiers."""
-        if self.training:
+    def averaged(
+        self, logits_of: Callable[[Tensor], Iterable[Tensor]], batches: Iterable[tuple[Tensor, Tensor]]
+    ) -> list[Tensor]:
+        """Weighted mean of the probabilities of views, of each of several classifiers.
+
+        Args:
+            logits_of: `(v, 3, T, S, S)` views -> `(v, K)` logits of every classifier, such as `part_logits`.
+            batches: As `view_batches` gives them.
+
+        Returns:
+            `(K,)` of every classifier.
+
+        Raises:
+            RuntimeError: If a network of clips is in training mode.
+        """
+        if any(net.training for net in (self.video_net, *self._networks())):
             raise RuntimeError("this PCF is in training mode, in which it drops features at random; call .eval() first")
         parts = [
-            [(logits.float().softmax(1) * weight[:, None]).sum(0) for logits in logits_of(some)]
-            for some, weight in zip(views.split(_VIEWS_AT_A_TIME), weights.split(_VIEWS_AT_A_TIME))
+            [(logits.float().softmax(1) * weights[:, None]).sum(0) for logits in logits_of(views)]
+            for views, weights in batches
         ]
         return [torch.stack(each).sum(0) for each in zip(*parts)]
 
@@ -481,7 +496,7 @@ class PCF(HubMixin, nn.Module):
         Raises:
             RuntimeError: If the model has no vocabulary.
         """
-        labeler, states = self._vocabulary(), {}
+        labeler, states = self.known_labels(), {}
         for group, p in probabilities.items():
             if action is not None and bool((known := labeler.of_action(group, action).to(p.device)).any()):
                 p = p / torch.where(known, p, 0.0).sum().clamp(min=1e-12)
@@ -492,11 +507,16 @@ class PCF(HubMixin, nn.Module):
             states |= {part: PartState(state, float(p[best])) for part, state in label.parts().items()}
         return states
 
-    def _vocabulary(self) -> SegmentLabeler:
+    def known_labels(self) -> SegmentLabeler:
+        """The vocabulary.
+
+        Raises:
+            RuntimeError: If there is none.
+        """
         if self.labeler is None:
             raise RuntimeError(
                 "this PCF has no vocabulary, so that its labels mean nothing; train it, load weights that have one, or "
-                "call set_vocabulary(SegmentLabeler.from_segments(…))"
+                "call set_vocabulary(SegmentLabeler.from_segments(…)), from actionzoo.models import SegmentLabeler"
             )
         return self.labeler
 
@@ -512,9 +532,9 @@ class PCF(HubMixin, nn.Module):
             TypeError: If they are not uint8.
             RuntimeError: If the model has no vocabulary, its classes have no names, or it is in training mode.
         """
-        _check_pixels(pixels)
+        check_pixels(pixels)
         self.check_settings()
-        self._vocabulary()
+        self.known_labels()
         names = self.action_names()
         bounds = segment_bounds(pixels.shape[1], fps, self.seconds)
         scores = self.recognise_video(pixels).cpu()
@@ -543,24 +563,6 @@ class PCF(HubMixin, nn.Module):
         return list(names)
 
 
-def scale_frames(pixels: Tensor, side: int) -> Tensor:
-    """Scale frames `(3, L, H, W)` uint8 to a shorter side, antialiased; frames that have it stay as they are."""
-    height, width = pixels.shape[2:]
-    if min(height, width) == side:
-        return pixels
-    factor = side / min(height, width)
-    size = (max(side, round(height * factor)), max(side, round(width * factor)))
-    frames = F.interpolate(pixels.transpose(0, 1).float(), size, mode="bilinear", antialias=True)
-    return frames.round().clamp(0, 255).byte().transpose(0, 1)
-
-
-def _check_pixels(pixels: Tensor) -> None:
-    if pixels.ndim != 4 or pixels.shape[0] != 3 or 0 in pixels.shape:
-        raise ValueError(f"PCF expects pixels of a video (3, L, H, W), got shape {tuple(pixels.shape)}")
-    if pixels.dtype != torch.uint8:
-        raise TypeError(f"PCF expects uint8 pixels of a video, got {pixels.dtype}")
-
-
 def _sizes(labeler: SegmentLabeler) -> dict[str, int]:
     sizes = {group: len(labeler.vocabulary[group]) for group in PART_GROUPS}
     if empty := [group for group, count in sizes.items() if not count]:
@@ -581,6 +583,9 @@ _ENTRY: dict[str, Any] = {
 @register_model(**_ENTRY, input_size=(3, 32, 256, 256), aliases=("pcf",), params=414_416_689, macs=761_546_487_808)
 def pcf_ipcsn152(**kwargs: Any) -> PCF:
     """Two YOLOF-R101, HRNet-W48 and seven ip-CSN-152: the paper's part-level action parser."""
+    if "part_detector" not in kwargs:
+        # a person has one part of each kind
+        kwargs["part_detector_args"] = {"detections_per_class": 1, **(kwargs.get("part_detector_args") or {})}
     return PCF(**kwargs)
 
 

@@ -6,6 +6,7 @@ state. Of groups with two sides the label holds both, which may differ.
 """
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -164,9 +165,10 @@ class SegmentLabeler:
         length = max(numbers) if length is None else length
         if numbers and not 1 <= min(numbers) <= max(numbers) <= length:
             raise ValueError(f"expected frames 1 to {length}, got {min(numbers)} to {max(numbers)}")
-        result = []
+        result, order = [], sorted(numbers)
         for start, stop in segment_bounds(length, fps, seconds):
-            people = [person for number, humans in numbers.items() if start < number <= stop for person in humans]
+            own = order[bisect_right(order, start) : bisect_right(order, stop)]
+            people = [person for number in own for person in numbers[number]]
             labels = {group: SegmentLabel(action, group, _most_frequent(people, group)) for group in PART_GROUPS}
             result.append(Segment(start, stop, labels))
         return result

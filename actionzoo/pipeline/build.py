@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..models import YOLOF, ConViTHARPerson, InstanceActionNet, KeypointDetector, PersonDetector
+from ..models._part_settings import Coarse
 from ..models.pcf import PCF
 from ..registry import create, list_models, model_info
 from .clips import ClipActionPipeline
@@ -25,6 +26,10 @@ def pipeline(
     threshold: float | None = None,
     stride: int | None = None,
     hop: int | None = None,
+    seconds: float | None = None,
+    frames_per_segment: int | None = None,
+    coarse: Coarse | None = None,
+    batch: int | None = None,
     **create_args: Any,
 ) -> (
     ActionPipeline
@@ -55,6 +60,11 @@ def pipeline(
         stride: For a model of clips: step between the frames that are looked at; the model's if None. A
             `PartParsingPipeline` calls it `every`.
         hop: For a model of clips: looked-at frames from one window to the next; half a window if None.
+        seconds: For a model that parses body parts, as the next three: length of a segment; the model's if None.
+        frames_per_segment: Its length in frames, in place of seconds.
+        coarse: Whether part states are read from the labels of all actions or of the recognised one; as the model
+            has it if None.
+        batch: Looked-at frames that go through the detectors at a time; one by one if None.
         create_args: Further arguments of `create`, such as `weights=`.
 
     Returns:
@@ -62,7 +72,7 @@ def pipeline(
 
     Raises:
         ValueError: If a name is unknown or a detector's of another model, arguments of `create` are given with a
-            built model, or a detector, stride or hop with a model that has no use for it.
+            built model, or a detector, stride, hop or setting of segments with a model that has no use for it.
         RuntimeError: If nothing that covers the whole model is published for the name, or the weights given leave
             a part of it random.
     """
@@ -72,6 +82,10 @@ def pipeline(
         built = model
     else:
         built = whole_model(model, **create_args)
+    settings = {"seconds": seconds, "frames_per_segment": frames_per_segment, "coarse": coarse, "batch": batch}
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    if given and not isinstance(built, PCF):
+        raise ValueError(f"{', '.join(given)} are for pcf_*, which parse body parts; got {type(built).__name__}")
     if isinstance(built, InstanceActionNet):
         if detector is not None:
             device = next(built.parameters()).device if device is None else device
@@ -83,7 +97,7 @@ def pipeline(
                 "hop and detector are for instance_action_*; a PCF cuts clips into segments, and its detectors are "
                 "replaced by assignment: model.person_detector = …"
             )
-        return PartParsingPipeline(built, device, threshold, stride)
+        return PartParsingPipeline(built, device, threshold, stride, **given)
     kind, threshold = type(built).__name__, 0.5 if threshold is None else threshold
     if stride is not None or hop is not None:
         raise ValueError(f"{kind} takes pictures; stride and hop are for models of clips")

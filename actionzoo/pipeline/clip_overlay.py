@@ -144,11 +144,12 @@ def annotate_frames(placed: Iterable[tuple[ClipFrame, Sequence[Placed]]]) -> Ite
     """`(3, H, W)` uint8 pixels of every frame with its people drawn in, small frames enlarged so that tags fit."""
     for frame, people in placed:
         times = math.ceil(READABLE / min(frame.pixels.shape[1:]))
-        picture = _resized(draw.to_image(frame.pixels), times)
+        picture = resized(draw.to_image(frame.pixels), times)
         yield torch.from_numpy(np.array(draw_people(picture, people, times))).permute(2, 0, 1)
 
 
-def _resized(picture: Image.Image, scale: float) -> Image.Image:
+def resized(picture: Image.Image, scale: float) -> Image.Image:
+    """The picture with both sides times `scale`, at least one pixel."""
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
 
@@ -184,7 +185,7 @@ class KeyFrames:
                 self.kept, self._step = self.kept[::2], 2 * self._step
             if self._count % self._step == 0:
                 scale = self.side / max(frame.pixels.shape[1:])
-                picture = _resized(draw.to_image(frame.pixels), scale)
+                picture = resized(draw.to_image(frame.pixels), scale)
                 self.kept.append(KeyFrame(frame.time_s, picture, people, scale))
             self._count += 1
             yield frame, people

@@ -197,7 +197,7 @@ class ClipActionPipeline:
         started, tally, keys, sliding = time.perf_counter(), ClipTally(), KeyFrames(), self._sliding_window()
         with closing(cast(Any, open_frames(clip, fps))) as frames:
             pace = measure(clip, fps)
-            counted = tally.count(_until(frames, seconds, stop))
+            counted = tally.count(before_end(frames, seconds, stop))
             with progress_bar(counted, pace.frames if seconds is None else None, progress) as shown:
                 events = record(sliding.events(shown, every=video is not None), tally, windows, lines)
                 placed = keys.watch(place_people(events, self.model.frames, PATIENCE))
@@ -226,7 +226,9 @@ class ClipActionPipeline:
         )
 
 
-def _until(frames: Iterable[ClipFrame], seconds: float | None, stop: Callable[[], bool] | None) -> Iterator[ClipFrame]:
+def before_end(
+    frames: Iterable[ClipFrame], seconds: float | None, stop: Callable[[], bool] | None
+) -> Iterator[ClipFrame]:
     """Frames before a time, and before somebody wants to stop."""
     for frame in frames:
         if (seconds is not None and frame.time_s >= seconds) or (stop is not None and stop()):

@@ -23,7 +23,7 @@ from ..models.part_people import PartPeople
 from ..models.segments import PART_GROUPS
 from ..tracking import link_keypoints
 from .clip_output import progress_bar
-from .clip_overlay import _resized
+from .clip_overlay import resized
 from .clip_source import Clip, open_frames
 from .part_segment import PartSegment
 from .result import SEEN
@@ -62,7 +62,7 @@ class KeyPictures:
             self.kept, self._step = self.kept[::2], 2 * self._step
         if self._count % self._step == 0:
             scale = min(1.0, self.side / max(frame.pixels.shape[1:]))
-            self.kept.append(KeyPicture(frame.number, _resized(draw.to_image(frame.pixels), scale), scale))
+            self.kept.append(KeyPicture(frame.number, resized(draw.to_image(frame.pixels), scale), scale))
         self._count += 1
 
 
@@ -77,7 +77,7 @@ def read_frame(clip: Clip, number: int, fps: float) -> Image.Image:
 def readable(picture: Image.Image) -> tuple[Image.Image, int]:
     """A picture large enough for its parts to be told apart, and how many times it was enlarged."""
     times = math.ceil(READABLE / min(picture.size))
-    return _resized(picture, times), times
+    return resized(picture, times), times
 
 
 def draw_people(

@@ -68,7 +68,8 @@ class PartParsingResult:
         Raises:
             ValueError: If it was not.
         """
-        if (people := self.people.get(frame)) is None:
+        people = next((s.people.get(frame) for s in self.segments if s.start <= frame < s.stop), None)
+        if people is None:
             nearest = min(self.people, key=lambda number: abs(number - frame))
             raise ValueError(f"frame {frame} was not looked at; the nearest that was is {nearest}")
         return people

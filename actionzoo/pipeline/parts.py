@@ -1,21 +1,21 @@
 """Video in, people with their body parts and what each does out: part-level action parsing, with bounded memory."""
 
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any, cast, get_args, overload
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from ..data.clips import ClipFrame
-from ..models.pcf import PCF, Coarse
+from ..models._part_settings import Coarse, check_part_settings
+from ..models.pcf import PCF
 from .clip_output import check_targets, open_lines, progress_bar
 from .clip_source import Clip, Pace, can_be_read_again, open_frames, source_of
-from .clips import _until
+from .clips import before_end
 from .names import model_name
 from .part_lengths import SegmentLengths, measure_video
 from .part_overlay import DRAWN
@@ -54,7 +54,7 @@ class PartParsingPipeline:
             coarse: Whether part states are read from the labels of all actions (`"independent"`) or from those of the
                 action that was recognised (`"conditioned"`); as the model has it if None.
             frames_per_segment: Length of a segment in frames, in place of seconds; the last one may be shorter.
-            batch: Looked-at frames that go through the detectors at a time.
+            batch: Looked-at frames that go through the detectors and the pose net at a time.
 
         The settings may be changed afterwards, for the videos that come then.
 
@@ -70,11 +70,7 @@ class PartParsingPipeline:
                     f"people and parts are found in float32, and the {part} is in {wrong.pop()}; call "
                     f"model.{part}.float() and change the precision of the networks for clips alone"
                 )
-        if model.labeler is None:
-            raise RuntimeError(
-                "this PCF has no vocabulary, so that its labels mean nothing; train it, load weights that have one, or "
-                "call set_vocabulary(SegmentLabeler.from_segments(…))"
-            )
+        model.known_labels()
         self.model, self.classes, self.name = model, tuple(model.action_names()), model_name(model)
         self.threshold = model.threshold if threshold is None else threshold
         self.every = model.every if every is None else every
@@ -93,18 +89,14 @@ class PartParsingPipeline:
         Raises:
             ValueError: If one is.
         """
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold is a score in [0, 1], got {self.threshold}")
-        counts = self.every, self.batch, 1 if self.frames_per_segment is None else self.frames_per_segment
-        if min(counts) < 1 or any(int(count) != count for count in counts):
-            raise ValueError(
-                "every, batch and frames_per_segment are whole numbers of at least 1, got "
-                f"{self.every}, {self.batch} and {self.frames_per_segment}"
-            )
-        if not (math.isfinite(self.seconds) and self.seconds > 0):
-            raise ValueError(f"seconds of a segment are a positive number, got {self.seconds}")
-        if self.coarse not in get_args(Coarse):
-            raise ValueError(f"coarse is {' or '.join(map(repr, get_args(Coarse)))}, got {self.coarse!r}")
+        check_part_settings(
+            self.threshold,
+            self.seconds,
+            self.coarse,
+            every=self.every,
+            batch=self.batch,
+            frames_per_segment=self.frames_per_segment,
+        )
 
     @overload
     def __call__(self, clips: list[Any] | tuple[Any, ...], *, fps: float = 25.0) -> list[PartParsingResult]: ...
@@ -191,7 +183,8 @@ class PartParsingPipeline:
         Args:
             clip: As for a call, but one.
             video: File of the annotated video, for which it is read a second time; none if None.
-            lines: File of JSON lines, one segment each; none if None.
+            lines: File of JSON lines, one segment each; none if None. They are written at the end, as every line says
+                the action of the whole video; `stream` gives the segments of a camera as they end.
             fps: As for a call.
             drawn: People who score less are not drawn.
             joints: Draw the joints, too.
@@ -238,7 +231,7 @@ class PartParsingPipeline:
         reader, mean = self._reader(), MeanAction()
         video = None if pace.frames is None else VideoViews(self.model, pace.frames)
         found = []
-        shown = progress_bar(_until(opened, seconds, stop), pace.frames, progress)
+        shown = progress_bar(before_end(opened, seconds, stop), pace.frames, progress)
         with closing(cast(Any, opened)), shown as frames:
             for segment in reader.segments(frames, self._lengths(pace, fps), fps, video):
                 found.append(segment)

@@ -38,7 +38,7 @@ def train(name: str, seed: int, pose: PoseHRNet, args: argparse.Namespace) -> di
         model: Any = actionzoo.create("yolof_tiny", num_classes=len(PARTS), **PARTS_TINY)
         model.load_convit(actionzoo.create(args.convit))
         videos = {
-            split: FigurePartVideos(ActingFigures(args.task, split, count, 128, frames=128), fps=8, every=8)
+            split: FigurePartVideos(ActingFigures(args.task, split, count, args.size, frames=128), fps=8, every=8)
             for split, count in (("train", args.length), ("test", args.test))
         }
         task = PartDetectionTask(
@@ -47,7 +47,7 @@ def train(name: str, seed: int, pose: PoseHRNet, args: argparse.Namespace) -> di
             pose=pose,
             dots=None if name == "dots" else False,
             frames_per_video=args.frames_per_video,
-            freeze_trunk=True,
+            freeze_trunk=not args.train_trunk,
         )
         recipe = recipes["detector"].override(epochs=args.epochs)
         fit(model, task, recipe, output, seed=seed, amp=args.amp, resume=True)
@@ -80,11 +80,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--task", default="parts_turned", help="task of the figures; in parts everybody faces us")
-    parser.add_argument("--convit", default="convit_har_tiny.sports20", help="whose frozen backbone detectors have")
+    parser.add_argument("--convit", default="convit_har_tiny.sports20", help="whose backbone detectors have, frozen")
     parser.add_argument("--pose", default="pose_tiny.figures", help="what the pose net starts from")
     parser.add_argument("--pose-length", type=int, default=3000, help="people that the pose net learns from")
     parser.add_argument("--pose-epochs", type=int, default=6)
     parser.add_argument("--length", type=int, default=1500, help="clips for training")
+    parser.add_argument("--size", type=int, default=256, help="side of the pictures in pixels")
+    parser.add_argument("--train-trunk", action="store_true", help="train the detectors' backbone, too")
     parser.add_argument("--test", type=int, default=300, help="clips for testing")
     parser.add_argument("--frames-per-video", type=int, default=2, help="frames of a clip that are looked at")
     parser.add_argument("--epochs", type=int, default=8)

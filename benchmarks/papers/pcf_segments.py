@@ -58,10 +58,10 @@ def right(model: PCF, pixels: Tensor, states: Tensor, cut: Cut) -> tuple[dict[st
     """
     hits, clips = defaultdict(list), 0
     for first, last, start, stop in cut:
-        views, weights = model.views(pixels[:, first:last])
-        clips += len(views)
+        batches = list(model.view_batches(pixels[:, first:last]))
+        clips += sum(len(views) for views, _ in batches)
         with torch.no_grad():
-            averaged = model._averaged(model.part_logits, views, weights)
+            averaged = model.averaged(model.part_logits, batches)
         found = model.decide(dict(zip(PART_GROUPS, averaged)))
         for k, part in enumerate(PARTS):
             names = PART_STATES[part_group(part)]

@@ -144,7 +144,10 @@ class TestItems:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"task": "poses"}, "unknown task 'poses'; there are fine_grained, pose, motion, crowd, parts, parts_turned"),
+            (
+                {"task": "poses"},
+                "unknown task 'poses'; there are fine_grained, pose, motion, crowd, parts, parts_turned",
+            ),
             ({"split": "training"}, "unknown split 'training'; there are train, val, test"),
             ({"length": -1}, "length is a whole number of at least 0, got -1"),
             ({"size": 23}, "size is a whole number of at least 24, got 23"),
@@ -161,6 +164,82 @@ class TestItems:
         assert repr(figures("pose", "val", 7, 48, 3)) == "ActingFigures('pose', 'val', length=7, size=48, seed=3)"
         assert repr(figures("crowd", frames=6)).endswith("seed=0, frames=6)")
         assert len(figures("pose", length=0)) == 0
+
+
+class TestSomeFrames:
+    @pytest.mark.parametrize("task", CLIPS)
+    def test_a_frame_looks_the_same_whichever_others_are_asked_for(self, task):
+        data = figures(task, frames=6)
+        whole = data.read(3, range(6))
+        assert (whole.shape, whole.dtype) == ((3, 6, 32, 32), torch.uint8)
+        assert torch.equal(data.read(3, [4])[:, 0], whole[:, 4])
+        assert torch.equal(data.read(3, [5, 0, 2]), whole[:, [5, 0, 2]])
+        assert torch.equal(data.read(3, [1, 1, 3, 1]), whole[:, [1, 1, 3, 1]])
+        assert torch.equal(figures(task, frames=6, length=4).read(-1, (4, 2)), whole[:, [4, 2]])
+        assert len({frame.numpy().tobytes() for frame in whole.unbind(1)}) == 6
+
+    @pytest.mark.parametrize("task", CLIPS)
+    def test_it_shows_the_clip_but_for_the_noise(self, task, monkeypatch):
+        data = figures(task, size=48, frames=5)
+        noisy = data.read(2, range(5)).float() - data[2][0].float()
+        assert not torch.equal(data.read(2, range(5)), data[2][0])
+        # both are noise of the same strength about the same picture
+        assert noisy.mean().abs() < 0.5
+        real = drawing._develop
+
+        def silent(picture, tint, grain, rng):
+            return real(picture, tint, 0.0, rng)
+
+        monkeypatch.setattr(drawing, "_develop", silent)
+        assert torch.equal(data.read(2, [4, 1]), data[2][0][:, [4, 1]])
+
+    def test_the_noise_of_every_frame_is_its_own(self):
+        data = figures("motion", size=48, frames=4)
+        held = data.classes.index("hold")
+        frames = data.read(held, range(4)).float()
+        apart = [(frames[:, t] - frames[:, 0]).flatten() for t in range(1, 4)]
+        assert all(difference.any() for difference in apart)
+        assert not torch.equal(apart[0], apart[1])
+
+    def test_only_what_is_asked_for_is_drawn(self, monkeypatch):
+        real, drawn = drawing._paint, []
+        monkeypatch.setattr(drawing, "_paint", lambda *args: drawn.append(1) or real(*args))
+        figures("parts", frames=9).read(0, [7, 2, 7, 2])
+        assert len(drawn) == 2
+        figures("parts", frames=9).describe(0)
+        assert len(drawn) == 2
+
+    def test_no_frame(self):
+        assert figures("crowd").read(1, []).shape == (3, 0, 32, 32)
+
+    @pytest.mark.parametrize("frames", [[4], [-1], [0, 7]])
+    def test_no_such_frame(self, frames):
+        with pytest.raises(IndexError, match=f"no frame {frames[-1]}"):
+            figures("parts").read(0, frames)
+
+    @pytest.mark.parametrize("call", [lambda d: d.read(40, [0]), lambda d: d.read(40, []), lambda d: d.describe(40)])
+    def test_no_such_item(self, call):
+        with pytest.raises(IndexError, match="no item 40"):
+            call(figures("parts"))
+
+    @pytest.mark.parametrize("task", CLIPS)
+    @pytest.mark.parametrize("frames", [1, 7])
+    def test_a_description_is_the_truth_of_the_clip(self, task, frames):
+        data = figures(task, frames=frames, size=40)
+        for i in (0, 5, -1):
+            told, (_, target) = data.describe(i), data[i]
+            assert set(told) == {"boxes", "part_boxes", "part_states", "label"}
+            for name, value in told.items():
+                assert_close(value, target[name], rtol=0, atol=0)
+
+    def test_drawing_some_frames_tells_the_truth_of_them(self):
+        data = figures("crowd", frames=6, size=48)
+        scene, rng = data._scene(3)
+        some = drawing.draw_scene(scene, 48, rng, [4, 1])
+        whole = data.draw(3)[1]
+        assert len(some.frames) == 2
+        for ours, theirs in zip(some[1:], whole[1:]):
+            np.testing.assert_array_equal(ours, theirs[:, [4, 1]])
 
 
 class TestFigurePeople:

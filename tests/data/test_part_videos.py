@@ -46,7 +46,7 @@ def folder_of(path, count=12, name="img_{:05d}.png", first=1, size=(32, 48)):
 
 
 class TestSampleFrames:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=120, deadline=None)
     @given(
         st.integers(1, 200), st.integers(1, 40), st.integers(1, 9), st.one_of(st.none(), st.floats(0, 1))
     )  # fmt: skip
@@ -102,6 +102,7 @@ class TestSampleFrames:
 
 
 class TestNames:
+    @settings(max_examples=50, deadline=None)
     @given(st.integers(0, 10**7))
     def test_there_and_back(self, frame):
         assert frame_number(frame_name(frame)) == frame + 1
@@ -207,22 +208,23 @@ class TestFigures:
             FigurePartVideos(ActingFigures("pose"))
 
 
-class TestFiles:
-    @pytest.fixture(scope="class")
-    def root(self, tmp_path_factory):
-        """A folder of frames, two videos and things that are none."""
-        root = tmp_path_factory.mktemp("videos")
-        folder_of(root / "frames")
-        folder_of(root / "from_zero", 5, "f{}.jpg", 0)
-        make_video(root / "film.mp4", 20)
-        make_video(root / "Other.AVI", 9)
-        (root / "notes.txt").write_text("none")
-        return root
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Two folders of frames, two videos, and what is neither."""
+    root = tmp_path_factory.mktemp("videos")
+    folder_of(root / "frames")
+    folder_of(root / "others", 5, "f{}.jpg")
+    make_video(root / "film.mp4", 20)
+    make_video(root / "Other.AVI", 9)
+    (root / "notes.txt").write_text("none")
+    return root
 
+
+class TestFiles:
     def test_what_there_is(self, root):
-        names = ("frames", "film.mp4", "Other", "from_zero")
+        names = ("frames", "film.mp4", "Other", "others")
         videos = FilePartVideos(root, truth_of(*names, film="bow"), 12.0)
-        assert [videos.name(i) for i in range(5)] == ["Other", "film", "film.mp4", "frames", "from_zero"]
+        assert [videos.name(i) for i in range(5)] == ["Other", "film", "film.mp4", "frames", "others"]
         assert [videos.action(i) for i in range(5)] == ["jump", "bow", "jump", "jump", "jump"]
         assert videos.classes == ("bow", "jump")
         assert [videos.length(i) for i in range(5)] == [9, 20, 20, 12, 5]
@@ -230,7 +232,7 @@ class TestFiles:
         assert videos.annotations(1) == FRAMES
         assert "5 videos" in repr(videos)
 
-    @pytest.mark.parametrize("name", ["frames", "film", "Other", "from_zero"])
+    @pytest.mark.parametrize("name", ["frames", "film", "Other", "others"])
     @pytest.mark.parametrize(
         "frames",
         [range(5), [3, 0, 4], [2], [1, 1, 3, 1], [4, 2, 0], [0, 1, 3]],
@@ -261,10 +263,11 @@ class TestFiles:
         write_clip(tmp_path / "clip.mkv", clip, 8, quality=0)
         videos = FilePartVideos(tmp_path, truth_of("clip"))
         assert (videos.length(0), videos.fps(0)) == (6, 8)
-        apart = (videos.read(0, range(6)).float() - clip.float()).abs()
-        # lossless but for the colours' change of space and back
-        assert apart.max() <= 3
-        assert apart.mean() < 0.7
+        # the codec keeps a quarter of the colour, and all of the brightness but for rounding
+        grey = torch.tensor([0.299, 0.587, 0.114])[:, None, None, None]
+        apart = ((videos.read(0, range(6)).float() - clip.float()) * grey).sum(0).abs()
+        assert apart.mean() < 1.5
+        assert apart.quantile(0.99) < 4
 
     def test_from_the_challenges_files(self, root, tmp_path):
         truth = truth_of("film", "frames")
@@ -293,14 +296,14 @@ class TestFiles:
             videos.length(1)
 
     def test_missing_videos(self, root):
-        with pytest.raises(FileNotFoundError, match="neither a folder of frames nor a file for.*'gone'$"):
+        with pytest.raises(FileNotFoundError, match=r"neither a folder of frames nor a file for.*'gone'$"):
             FilePartVideos(root, truth_of("film", "gone"))
         with pytest.raises(FileNotFoundError, match="'gone' and 1 others"):
             FilePartVideos(root, truth_of("lost", "gone"))
 
     def test_a_name_with_a_dot_is_no_other_video(self, tmp_path):
         make_video(tmp_path / "a.mp4", 2)
-        with pytest.raises(FileNotFoundError, match="'a.b'"):
+        with pytest.raises(FileNotFoundError, match=r"'a\.b'"):
             FilePartVideos(tmp_path, truth_of("a.b"))
         make_video(tmp_path / "a.b.mp4", 3)
         assert FilePartVideos(tmp_path, truth_of("a.b")).length(0) == 3
@@ -331,7 +334,11 @@ class TestFiles:
         for rate in (0.0, float("nan"), float("inf")):
             monkeypatch.setattr(part_videos, "clip_info", lambda path, rate=rate: real(path)._replace(fps=rate))
             videos = FilePartVideos(root, truth_of("film"), 7.5)
-            assert (videos.length(0), videos.fps(0)) == (20, 7.5)
+            assert videos.length(0) == 20
+            with pytest.warns(
+                RuntimeWarning, match=r"film\.mp4 does not say its frame rate; it is taken for 7\.5 frames"
+            ):
+                assert videos.fps(0) == 7.5
 
     def test_files_are_measured_once(self, root, monkeypatch):
         real, calls = part_videos.clip_info, []
@@ -362,6 +369,39 @@ class TestFiles:
             (folder / f"img_{number:05d}.png").unlink()
         with pytest.raises(ValueError, match=f"clip {message}|holds frame {message}"):
             FilePartVideos(tmp_path, truth_of("clip")).length(0)
+
+    def test_a_folder_that_counts_from_zero_would_show_the_next_frames(self, tmp_path):
+        folder_of(tmp_path / "clip", 3, "img_{:05d}.png", 0)
+        with pytest.raises(ValueError, match=r"clip begins with frame 0; expected .* img_00001\.jpg first"):
+            FilePartVideos(tmp_path, truth_of("clip")).read(0, [0])
+
+    @pytest.mark.parametrize(
+        ("frames", "runs"),
+        [
+            (range(20), [(0, 1, 20)]),
+            ([1, 7, 13, 19], [(1, 6, 4)]),
+            ([0, 1, 2, 10, 11, 12], [(0, 1, 3), (10, 1, 3)]),
+            ([0, 4, 8, 9, 10, 11, 15, 19], [(0, 4, 3), (9, 1, 3), (15, 4, 2)]),
+            ([3], [(3, 1, 1)]),
+            ([3, 9, 10], [(3, 6, 2), (10, 1, 1)]),
+        ],
+        ids=["all", "steps", "two-pieces", "mixed", "one", "left-over"],
+    )
+    def test_a_file_is_opened_once_for_every_run_of_equal_steps(self, root, monkeypatch, frames, runs):
+        real, calls = part_videos.read_clip, []
+
+        def reading(path, count, step, first):
+            calls.append((first, step, count))
+            return real(path, count, step, first)
+
+        monkeypatch.setattr(part_videos, "read_clip", reading)
+        assert numbers(FilePartVideos(root, truth_of("film")).read(0, frames)) == list(frames)
+        assert calls == runs
+
+    def test_frames_in_order_are_not_copied_again(self, root, monkeypatch):
+        pixels = torch.zeros(3, 4, 8, 8).byte()
+        monkeypatch.setattr(part_videos, "read_clip", lambda *_: pixels)
+        assert FilePartVideos(root, truth_of("film")).read(0, range(2, 6)).data_ptr() == pixels.data_ptr()
 
     def test_pictures_without_numbers(self, tmp_path):
         folder_of(tmp_path / "clip", 1, "picture.png")
@@ -403,7 +443,7 @@ class TestFiles:
         videos = FilePartVideos(tmp_path, truth_of("clip"))
         count = videos.length(0)
         assert 4 < count < 12
-        with pytest.warns(RuntimeWarning, match="clip.avi is"):
+        with pytest.warns(RuntimeWarning, match=r"clip\.avi is"):
             assert videos.read(0, [0, 2]).shape == (3, 2, 64, 64)
         with pytest.raises(IndexError, match="no frame 11"):
             videos.read(0, [11])

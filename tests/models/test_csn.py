@@ -141,6 +141,27 @@ class TestProtocol:
         assert (net.drop.p, net.frozen_norm) == (0.5, False)
         assert [len(stage) for stage in net.stages] == list(NAMES[name][1])
 
+    def test_the_small_one(self):
+        """Four stages of the same kind, counted by hand; of clips of four frames at 112 pixels."""
+        info, net = actionzoo.model_info("ipcsn_tiny"), actionzoo.create("ipcsn_tiny")
+        wanted = 16 * 3 * 3 * 7 * 7 + 2 * 16
+        cin = 16
+        for i, depth in enumerate((1, 2, 3, 1)):
+            width = 16 * 2**i
+            for j in range(depth):
+                # in, across channels, depthwise, out; each with a scale and a shift
+                wanted += cin * width + width * width + 27 * width + width * 2 * width + 2 * (3 * width + 2 * width)
+                wanted += (cin * 2 * width + 2 * 2 * width) if j == 0 else 0
+                cin = 2 * width
+        assert sum(p.numel() for p in net.parameters()) == wanted + 257 * 400 == info.parameters
+        assert net.pretrained_cfg["input_size"] == info.input_size == (3, net.frames, 112, 112)
+        assert (net.pretrained_cfg["frames"], net.pretrained_cfg["stride"]) == (net.frames, net.stride)
+        assert net.forward_features(torch.randn(1, 3, 4, 112, 112)).shape == (1, 256, 1, 4, 4)
+        assert not info.weights
+        short = actionzoo.create("ipcsn_tiny", input_size=(3, 8, 64, 64), stride=2, num_classes=3)
+        assert short.pretrained_cfg["frames"] == 8
+        assert short(torch.randn(2, 3, 8, 64, 64)).shape == (2, 3)
+
     def test_nothing_is_published(self):
         with pytest.raises(RuntimeError, match="no weights are published for ipcsn_50"):
             actionzoo.create("ipcsn_50", pretrained=True)

@@ -12,11 +12,12 @@ from torch.testing import assert_close
 
 import actionzoo
 from actionzoo.data.figures import PARTS, ActingFigures
+from actionzoo.data.part_crops import crop_bounds
 from actionzoo.data.top_down import crop_matrix, crop_person
 from actionzoo.layers import BoxGrower, PoseDotEncoder
 from actionzoo.layers.pose_dots import COCO_JOINT_PARTS, MPII_JOINT_PARTS, POSE_DOT_COLORS
 from actionzoo.models import PartPeople, pose_keypoints
-from actionzoo.models.part_people import JOINT_PARTS, dotted_crop, find_part_people, whole_pixels
+from actionzoo.models.part_people import JOINT_PARTS, dotted_crop, find_part_people
 from tests.parsing import Finds, Joints, found, smooth
 from tests.reference import part_parsing as reference
 
@@ -50,7 +51,7 @@ def people_of(frame, script, parts=None, pose=None, device="cpu", **settings):
         "max_people": 10,
         **settings,
     }
-    people = find_part_people(frame.to(device), {k: v.to(device) for k, v in script.items()}, **options)
+    (people,) = find_part_people([frame.to(device)], [{k: v.to(device) for k, v in script.items()}], **options)
     return people, detector
 
 
@@ -65,13 +66,13 @@ class Still(torch.nn.Module):
 
 @pytest.fixture
 def placed(monkeypatch):
-    """Lets `pose_keypoints` give the joints of a `Still` net, without looking."""
+    """Lets the joints be those of a `Still` net, without looking."""
 
-    def joints_of(pose, frame, boxes):
-        pose.boxes.append(boxes)
-        return pose.joints.expand(len(boxes), -1, -1).to(frame)
+    def joints_of(pose, frames, boxes):
+        pose.boxes += boxes
+        return [pose.joints.expand(len(rows), -1, -1).to(frame) for frame, rows in zip(frames, boxes)]
 
-    monkeypatch.setattr("actionzoo.models.part_people.pose_keypoints", joints_of)
+    monkeypatch.setattr("actionzoo.models.part_people.keypoints_in_frames", joints_of)
 
 
 class TestPoseKeypoints:
@@ -137,7 +138,7 @@ class TestWholePixels:
         st.tuples(st.integers(1, 66), st.integers(1, 66)),
     )
     def test_equals_the_reference(self, box, size):
-        found = whole_pixels(torch.tensor(box), size)
+        found = crop_bounds(torch.tensor(box), size)
         assert found == reference.whole_pixels(box, size)
         x1, y1, x2, y2 = found
         assert 0 <= x1 < x2 <= size[1]
@@ -163,10 +164,10 @@ class TestWholePixels:
         ],
     )  # fmt: skip
     def test_hand_worked_cases(self, box, pixels):
-        assert whole_pixels(torch.tensor(box), (20, 40)) == pixels
+        assert crop_bounds(torch.tensor(box), (20, 40)) == pixels
 
     def test_a_frame_that_is_a_strip_itself(self):
-        assert whole_pixels(torch.tensor([0.0, 0.0, 100.0, 2.0]), (2, 100)) == (0, 0, 100, 2)
+        assert crop_bounds(torch.tensor([0.0, 0.0, 100.0, 2.0]), (2, 100)) == (0, 0, 100, 2)
 
 
 class TestDottedCrop:

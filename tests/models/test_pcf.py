@@ -15,9 +15,23 @@ from actionzoo.data.part_videos import FigurePartVideos
 from actionzoo.layers import BoxGrower, PoseDotEncoder
 from actionzoo.layers.pose_dots import COCO_JOINT_PARTS, MPII_JOINT_PARTS
 from actionzoo.metrics import part_state_correctness
-from actionzoo.models import PCF, ParsedVideo, PCFOutput
+from actionzoo.models import CSN, PCF, ParsedVideo, PCFOutput, pcf
 from actionzoo.models.segments import PART_GROUPS, SegmentLabeler, segment_bounds
-from tests.parsing import ACTIONS, CLIPS, DETECTOR, VOCABULARY, Finds, Joints, found, labeler, net, smooth, stir
+from tests.parsing import (
+    ACTIONS,
+    CLIPS,
+    DETECTOR,
+    POSE,
+    SMALL,
+    VOCABULARY,
+    Finds,
+    Joints,
+    found,
+    labeler,
+    net,
+    smooth,
+    stir,
+)
 from tests.reference import part_parsing as reference
 
 SIZES = {group: len(labels) for group, labels in VOCABULARY.items()}
@@ -77,15 +91,15 @@ class TestForward:
                 with torch.no_grad():
                     assert torch.equal(getattr(out, group), model.part_nets[group](clips))
 
-    def test_authors_labels_without_a_vocabulary(self):
-        """SPEC's and the authors' lists: 334 of arms, 276 of hands and so on, 24 actions."""
-        with torch.device("meta"):
-            model = actionzoo.create("pcf")
+    def test_the_papers_settings_without_a_vocabulary(self):
+        """24 actions and as many labels as in the authors' lists, in six networks."""
+        kinds = {"person_detector": "yolof_tiny", "part_detector": "yolof_tiny", "pose": "pose_tiny"}
+        model = PCF(**kinds, video_net="ipcsn_tiny", part_net="ipcsn_tiny", **{**SMALL, "video_clips": 8})
         rows = {group: part.num_classes for group, part in model.part_nets.items()}
         assert rows == {"head": 55, "arm": 334, "hand": 276, "hip": 78, "leg": 315, "foot": 173}
         assert model.num_classes == 24
-        csns = [model.video_net, *model.part_nets.values()]
-        assert sum(p.numel() for part in csns for p in part.parameters()) == 227_950_439
+        # seven ip-CSN-152 with a classifier of 2048 channels each
+        assert 7 * 32_196_992 + sum(2049 * count for count in (24, *rows.values())) == 227_950_439
         assert (model.clips, model.video_clips, model.crops, model.every, model.seconds) == (7, 8, 3, 5, 3.0)
         assert (model.max_people, model.coarse, model.shared) == (10, "independent", False)
 
@@ -99,21 +113,28 @@ class TestForward:
             assert (ours.float() - theirs).norm() < 0.1 * theirs.norm()
 
 
-class TestViews:
-    def setting(self, **settings):
-        model = net()
-        for name, value in settings.items():
+@pytest.fixture(scope="module")
+def sampler():
+    """A parser whose settings a test may change."""
+    model = net()
+
+    def setting(**settings):
+        for name, value in {"clips": 3, "crops": 3, **settings}.items():
             setattr(model, name, value)
         return model
 
+    return setting
+
+
+class TestViews:
     @pytest.mark.parametrize("length", [1, 2, 3, 5, 11, 40])
     @pytest.mark.parametrize(
         "size", [(32, 32), (32, 57), (80, 48), (24, 64), (101, 37)], ids=lambda s: f"H{s[0]}-W{s[1]}"
     )
     @pytest.mark.parametrize("crops", [1, 3])
-    def test_equals_a_naive_sampler(self, length, size, crops):
+    def test_equals_a_naive_sampler(self, sampler, length, size, crops):
         """Frames scaled by Pillow one by one; what is looked at twice counts twice."""
-        model, pixels = self.setting(crops=crops, clips=4), smooth(*size, count=length)
+        model, pixels = sampler(crops=crops, clips=4), smooth(*size, count=length)
         views, weights = model.views(pixels)
         expected = reference.views(length, size, 3, 2, 4, crops, 32)
         assert views.shape == (len(set(expected)), 3, 3, 32, 32)
@@ -132,10 +153,11 @@ class TestViews:
                 # Pillow rounds twice, after either axis
                 assert_close(view[:, t] * std + mean, crop, rtol=0, atol=1.51 / 255)
 
-    def test_crops_reach_both_ends_of_the_longer_side(self):
+    def test_crops_reach_both_ends_of_the_longer_side(self, sampler):
+        model = sampler(clips=1)
         for pixels in (smooth(32, 75, count=1), smooth(75, 32, count=1)):
-            views, _ = self.setting(clips=1).views(pixels)
-            mean, std = (torch.tensor([*net().pretrained_cfg[name]])[:, None, None] for name in ("mean", "std"))
+            views, _ = model.views(pixels)
+            mean, std = (torch.tensor(model.pretrained_cfg[name])[:, None, None] for name in ("mean", "std"))
             shown = [((view[:, 0] * std + mean) * 255).round().byte() for view in views]
             wide = pixels[:, 0] if pixels.shape[3] > 32 else pixels[:, 0].mT
             shown = shown if pixels.shape[3] > 32 else [view.mT for view in shown]
@@ -143,8 +165,8 @@ class TestViews:
             assert torch.equal(shown[1], wide[:, :, 21:53])
             assert torch.equal(shown[2], wide[:, :, 43:])
 
-    def test_a_clip_alone_has_the_views_that_come_from_it(self):
-        model, pixels = self.setting(clips=3), smooth(40, 64, count=20)
+    def test_a_clip_alone_has_the_views_that_come_from_it(self, sampler):
+        model, pixels = sampler(clips=3), smooth(40, 64, count=20)
         views, weights = model.views(pixels)
         frames = model.view_frames(20)
         assert len(frames) == 3
@@ -152,8 +174,8 @@ class TestViews:
         assert_close(torch.cat([each[0] for each in alone]), views, rtol=0, atol=0)
         assert_close(torch.cat([each[1] for each in alone]) / 3, weights)
 
-    def test_the_number_of_clips(self):
-        model = self.setting(clips=5, crops=1)
+    def test_the_number_of_clips(self, sampler):
+        model = sampler(clips=5, crops=1)
         pixels = smooth(32, 32, count=60)
         assert len(model.views(pixels)[0]) == 5
         assert len(model.views(pixels, 2)[0]) == 2
@@ -217,8 +239,11 @@ class TestRecognise:
         assert not any(value.requires_grad for value in p.values())
         assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
-    def test_in_training_mode_it_is_refused(self):
-        model, pixels = net().train(), smooth(32, 40, count=9)
+    @pytest.mark.parametrize("which", ["all", "video_net", "part_nets"])
+    def test_in_training_mode_it_is_refused(self, which):
+        """Also where only a network that was put in later is."""
+        model, pixels = net(), smooth(32, 40, count=9)
+        (model if which == "all" else getattr(model, which)).train()
         before = {key: value.clone() for key, value in model.state_dict().items()}
         for call in (model.recognise, model.recognise_video, lambda x: model.parse(x, 8)):
             with pytest.raises(RuntimeError, match=r"training mode.*call \.eval\(\) first"):
@@ -279,7 +304,7 @@ class TestDecide:
 
     def test_a_model_without_a_vocabulary(self):
         model = net(vocabulary=None)
-        with pytest.raises(RuntimeError, match="no vocabulary.*set_vocabulary"):
+        with pytest.raises(RuntimeError, match=r"no vocabulary.*set_vocabulary"):
             model.decide({"hip": torch.ones(78)})
         with pytest.raises(RuntimeError, match="no vocabulary"):
             model.parse(smooth(32, 32, count=3), 8)
@@ -305,10 +330,13 @@ class TestDetect:
     def test_one_frame_does_not_influence_another(self):
         """By its own detectors, which look at people in batches."""
         model, frames = net(), torch.stack([smooth(96, 128, seed) for seed in range(3)])
-        model.threshold = model.person_detector.score_thresh = 0.0
-        model.max_people = 3
+        model.threshold, model.max_people = 0.0, 3
+        model.person_detector.score_thresh = model.part_detector.score_thresh = 0.0
+        for part in (model.person_detector.head.class_logits, model.part_detector.head.class_logits, model.pose.head):
+            nn.init.normal_(part.weight)  # no two of almost the same score
         together = model.detect(frames)
         assert [len(people.boxes) for people in together] == [3, 3, 3]
+        assert all((people.part_scores > 0).any() for people in together)
         for frame, people in zip(frames, together):
             for ours, theirs in zip(model.detect(frame[None])[0], people):
                 assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
@@ -447,7 +475,8 @@ class TestParse:
         "wrong",
         [
             {"threshold": 1.2}, {"threshold": float("nan")}, {"max_people": 0}, {"max_people": 11}, {"every": 0},
-            {"seconds": 0.0}, {"clips": 0}, {"video_clips": 0}, {"crops": 2}, {"coarse": "fine"},
+            {"every": 2.5}, {"seconds": 0.0}, {"seconds": float("inf")}, {"max_people": 2.0}, {"clips": 1.5},
+            {"clips": 0}, {"video_clips": 0}, {"crops": 2}, {"coarse": "fine"},
         ],
         ids=str,
     )  # fmt: skip
@@ -484,7 +513,7 @@ class TestFrozen:
     @pytest.mark.parametrize("name", FROZEN)
     def test_so_are_parts_that_come_later(self, name):
         model = net().train()
-        part = built("pose_tiny") if name == "pose" else built("yolof_tiny", num_classes=10, **DETECTOR)
+        part = built("pose_tiny", **POSE) if name == "pose" else built("yolof_tiny", num_classes=10, **DETECTOR)
         part.train()
         setattr(model, name, part)
         assert getattr(model, name) is part
@@ -503,9 +532,7 @@ class TestFrozen:
         for shared in (True, False):
             model = net(shared=shared)
             model.set_grad_checkpointing()
-            csns = [
-                module for module in model.modules() if hasattr(module, "grad_checkpointing") and module.num_classes
-            ]
+            csns = [module for module in model.modules() if isinstance(module, CSN)]
             assert sum(csn.grad_checkpointing for csn in csns) == (2 if shared else 7)
 
 
@@ -521,6 +548,8 @@ class TestVocabulary:
         assert [x.shape[1] for x in out] == [3, 2, 4, 3, 2, 3, 1]
         assert same_weights(model.video_net, video)
         assert model.labeler is other
+        model.set_vocabulary(other.to_dict())
+        assert model.labeler.to_dict() == other.to_dict()
         assert set(model.decide(model.recognise(smooth(32, 32, count=3)))) == set(PARTS)
 
     @either
@@ -571,7 +600,13 @@ class TestClassifier:
         assert model.num_classes == model.get_classifier().out_features == 5
         assert model(torch.randn(1, 3, 3, 32, 32)).logits.shape == (1, 5)
         assert same_weights(model.part_nets, parts)
+        for cfg in (model.pretrained_cfg, model.video_net.pretrained_cfg):
+            assert cfg["num_classes"] == 5
+            assert "classes" not in cfg
         with pytest.raises(RuntimeError, match="names of this PCF's 5 actions"):
+            model.action_names()
+        model.reset_classifier(3)
+        with pytest.raises(RuntimeError, match="names of this PCF's 3 actions"):
             model.action_names()
         model.reset_classifier(0)
         with torch.no_grad():
@@ -595,8 +630,8 @@ class TestReplacing:
         return {
             "person_detector": built("yolof_tiny", **{**DETECTOR, "min_size": 80, "score_thresh": 0.2}),
             "part_detector": built("yolof_tiny", num_classes=10, **DETECTOR, detections_per_class=1),
-            "pose": built("pose_tiny", input_size=(3, 64, 64)),
-            "video_net": built("ipcsn_tiny", num_classes=3, **{**CLIPS, "width": 4, "input_size": (3, 5, 24, 24)}),
+            "pose": built("pose_tiny", **POSE, input_size=(3, 64, 64)),
+            "video_net": built("ipcsn_tiny", num_classes=3, **{**CLIPS, "width": 4}),
             "grower": BoxGrower(0.4, 1.2, 2),
             "dots": None,
         }
@@ -605,7 +640,7 @@ class TestReplacing:
     def test_what_is_put_in_is_saved_and_built_again(self, name, tmp_path):
         model, part = net(), self.parts()[name]
         setattr(model, name, part)
-        other = reloaded(model, tmp_path).eval()
+        other = reloaded(model.eval(), tmp_path).eval()
         assert same_weights(other, model)
         assert str(getattr(other, name)) == str(part)
         assert other.pretrained_cfg["input_size"] == model.pretrained_cfg["input_size"]
@@ -641,10 +676,73 @@ class TestReplacing:
         other.set_vocabulary(labeler(hip=[("bow", "bend")]))
         assert other(clips).hip.shape == (1, 1)
 
-    def test_clips_are_those_of_the_new_network(self):
-        model = net()
-        model.video_net = self.parts()["video_net"]
-        assert model.views(smooth(48, 64, count=9))[0].shape[1:] == (3, 5, 24, 24)
+    def test_clips_are_those_of_the_new_networks(self, tmp_path):
+        model, other = net(), {**CLIPS, "input_size": (3, 5, 24, 24)}
+        parts = built("ipcsn_tiny", num_classes=sum(SIZES.values()), **other)
+        model.replace_networks(built("ipcsn_tiny", num_classes=3, **other), parts)
+        assert model.part_nets is parts
+        assert model.eval().views(smooth(48, 64, count=9))[0].shape[1:] == (3, 5, 24, 24)
+        loaded = reloaded(model, tmp_path).eval()
+        assert same_weights(loaded, model)
+        pixels = smooth(48, 64, count=9)
+        assert_close(loaded.recognise(pixels), model.recognise(pixels), rtol=0, atol=0)
+
+    @pytest.mark.parametrize(
+        ("key", "changed"),
+        [
+            ("input_size", {"input_size": (3, 3, 24, 24)}),
+            ("input_size", {"input_size": (3, 5, 32, 32)}),
+            ("stride", {"stride": 1}),
+        ],
+        ids=["pixels", "frames", "stride"],
+    )
+    def test_networks_that_take_different_clips_are_refused(self, model, key, changed):
+        """They would be shown the same ones, other than those that they were trained with."""
+        args = {**CLIPS, **changed}
+        parts = built("ipcsn_tiny", num_classes=sum(SIZES.values()), **args)
+        six = {group: built("ipcsn_tiny", num_classes=n, **CLIPS) for group, n in SIZES.items()}
+        six["hip"] = built("ipcsn_tiny", num_classes=SIZES["hip"], **args)
+        video, message = built("ipcsn_tiny", num_classes=3, **args), f"shown the same clips, but video_net has {key}="
+        before = model.video_net, model.part_nets
+        for call in (
+            lambda: net(part_net_args=args),
+            lambda: setattr(model, "video_net", video),
+            lambda: setattr(model, "part_nets", parts),
+            lambda: setattr(model, "part_nets", nn.ModuleDict(six)),
+            lambda: model.replace_networks(video, model.part_nets),
+        ):
+            with pytest.raises(ValueError, match=message):
+                call()
+        assert (model.video_net, model.part_nets) == before
+
+    @pytest.mark.parametrize("key", ["mean", "std"])
+    def test_so_are_those_of_another_normalisation(self, model, key):
+        other = built("ipcsn_tiny", num_classes=sum(SIZES.values()), **CLIPS)
+        other.pretrained_cfg[key] = [float(value) for value in other.pretrained_cfg[key]]
+        copy.deepcopy(model).part_nets = other  # a list, as it comes from a file
+        other.pretrained_cfg[key] = (0.4, 0.4, 0.4)
+        with pytest.raises(ValueError, match=f"video_net has {key}="):
+            model.part_nets = other
+
+    def test_networks_of_clips_that_are_not_square(self):
+        wide = {**CLIPS, "input_size": (3, 3, 32, 48)}
+        with pytest.raises(ValueError, match=r"video_net is shown square crops, got .* 32 x 48 pixels"):
+            net(video_net_args=wide, part_net_args=wide)
+
+    @pytest.mark.parametrize("changed", [{"drop_rate": 0.1}, {"width": 4}], ids=str)
+    def test_one_of_six_that_was_replaced_in_its_place(self, changed, tmp_path):
+        """Which the network does not see: what it would save could not be loaded."""
+        model = net(shared=False)
+        model.part_nets["arm"] = built("ipcsn_tiny", num_classes=SIZES["arm"], **{**CLIPS, **changed})
+        with pytest.raises(ValueError, match=r"part_net was not built .* in the same way"):
+            model.save_pretrained(tmp_path / "saved")
+        model.part_nets["arm"] = built("ipcsn_tiny", num_classes=SIZES["arm"] + 1, **CLIPS)
+        with pytest.raises(ValueError, match="arm is a channel-separated network of"):
+            model.save_pretrained(tmp_path / "saved")
+        assert not (tmp_path / "saved").exists()
+        for group, count in SIZES.items():
+            model.part_nets[group] = built("ipcsn_tiny", num_classes=count, **{**CLIPS, **changed})
+        assert same_weights(reloaded(model, tmp_path), model)
 
     def test_settings_are_saved(self, tmp_path):
         model = net()
@@ -667,7 +765,7 @@ class TestReplacing:
     def test_a_pose_net_of_other_joints_brings_its_dots(self, tmp_path):
         model = net()
         assert model.dots.parts == MPII_JOINT_PARTS
-        model.pose = built("pose_tiny", num_joints=17)
+        model.pose = built("pose_tiny", **POSE, num_joints=17)
         assert model.dots.parts == COCO_JOINT_PARTS
         model.person_detector = Finds(lambda image: found([1, 0.9, 4, 5, 40, 44]))
         assert model.detect(smooth(48, 64)[None])[0].keypoints.shape == (1, 17, 3)
@@ -677,7 +775,7 @@ class TestReplacing:
     def test_one_of_the_same_joints_keeps_the_dots(self):
         model = net()
         model.dots = dots = PoseDotEncoder(MPII_JOINT_PARTS, min_radius=5)
-        model.pose = built("pose_tiny")
+        model.pose = built("pose_tiny", **POSE)
         assert model.dots is dots
 
     @pytest.mark.parametrize("name", [*FROZEN, "part_nets", "video_net"])
@@ -701,7 +799,7 @@ class TestReplacing:
         nets["leg"] = built("ipcsn_tiny", num_classes=SIZES["leg"], **{**CLIPS, "drop_rate": 0.1})
         model.part_nets = nn.ModuleDict(nets)
         assert model(torch.randn(1, 3, 3, 32, 32)).leg.shape == (1, SIZES["leg"])
-        with pytest.raises(ValueError, match="part_net was not built .* in the same way"):
+        with pytest.raises(ValueError, match=r"part_net was not built .* in the same way"):
             model.save_pretrained(tmp_path / "saved")
 
     @pytest.mark.parametrize("settings", [{"threshold": 0.2}, {"palette": dict.fromkeys(PARTS, (9, 9, 9))}], ids=str)
@@ -723,7 +821,7 @@ class TestReplacing:
                 "video_net is a .* of 3 classes, got a CSN of 4",
             ),
             ("video_net", lambda: nn.Linear(3, 3), "got a Linear of no classes"),
-            ("part_nets", lambda: built("ipcsn_tiny", num_classes=19, **CLIPS), "part_nets is a .* of 19|got a CSN"),
+            ("part_nets", lambda: built("ipcsn_tiny", num_classes=18, **CLIPS), "of 19 classes, got a CSN of 18"),
             ("part_nets", lambda: nn.ModuleDict({"head": nn.Identity()}), "part_nets are those of head, arm"),
             (
                 "part_nets",
@@ -731,15 +829,14 @@ class TestReplacing:
                 "hand is a .* of 3 classes, got a CSN of 4",
             ),
             ("part_detector", lambda: built("yolof_tiny", **DETECTOR), "10 classes of PARTS, got 1"),
-            ("pose", lambda: built("pose_tiny", num_joints=5), "neither COCO's nor MPII's order"),
+            ("pose", lambda: built("pose_tiny", **POSE, num_joints=5), "neither COCO's nor MPII's order"),
             ("pose", nn.Identity, "neither COCO's nor MPII's order"),
             ("dots", PoseDotEncoder, "gives 16 joints, got dots for 17"),
             ("dots", nn.Identity, "dots is a PoseDotEncoder, got a Identity"),
             ("grower", nn.Identity, "grower is a BoxGrower"),
         ],
     )
-    def test_parts_that_do_not_fit(self, name, part, message):
-        model = net()
+    def test_parts_that_do_not_fit(self, model, name, part, message):
         before = getattr(model, name)
         with pytest.raises(ValueError, match=message):
             setattr(model, name, part())
@@ -748,10 +845,10 @@ class TestReplacing:
     def test_without_dots_any_pose_net_will_do(self):
         model = net(dots=False)
         assert model.dots is None
-        model.pose = built("pose_tiny", num_joints=5)
+        model.pose = built("pose_tiny", **POSE, num_joints=5)
         with pytest.raises(ValueError, match="give dots=False"):
-            net(pose_args={"num_joints": 5})
-        assert net(pose_args={"num_joints": 5}, dots=False).dots is None
+            net(pose_args={**POSE, "num_joints": 5})
+        assert net(pose_args={**POSE, "num_joints": 5}, dots=False).dots is None
 
     def test_pictures_have_three_channels(self):
         with pytest.raises(ValueError, match="3 channels, got in_chans=1"):
@@ -766,6 +863,16 @@ class TestReplacing:
         assert "every" not in model.pretrained_cfg["model_args"]
 
 
+def test_the_papers_part_detector_gives_one_of_each(monkeypatch):
+    monkeypatch.setattr(pcf, "PCF", lambda **settings: settings)
+    one = {"detections_per_class": 1}
+    assert pcf.pcf_ipcsn152() == {"part_detector_args": one}
+    assert pcf.pcf_ipcsn152(part_detector_args=DETECTOR) == {"part_detector_args": {**DETECTOR, **one}}
+    assert pcf.pcf_ipcsn152(part_detector_args={"detections_per_class": 2})["part_detector_args"] != one
+    # of another kind it may know no such argument
+    assert pcf.pcf_ipcsn152(part_detector="person_tiny") == {"part_detector": "person_tiny"}
+
+
 def test_names():
     assert actionzoo.model_info("pcf").name == "pcf_ipcsn152"
     info = actionzoo.model_info("pcf_tiny")
@@ -773,6 +880,6 @@ def test_names():
     assert isinstance(info.build(), PCF)
     model = actionzoo.create("pcf_tiny")
     assert tuple(model.pretrained_cfg["input_size"]) == model.video_net.pretrained_cfg["input_size"] == info.input_size
-    assert (model.pretrained_cfg["frames"], model.pretrained_cfg["stride"]) == (info.input_size[1], 1)
+    assert model.pretrained_cfg["frames"] == info.input_size[1]
     # segments of six frames at the eight a second of figures
     assert segment_bounds(24, 8, model.seconds) == [(0, 6), (6, 12), (12, 18), (18, 24)]

@@ -626,6 +626,11 @@ class TestBuild:
         assert (pipe.threshold, pipe.every, pipe.seconds, pipe.coarse) == (0.4, 3, 0.8, "independent")
         defaults = pipeline(model)
         assert (defaults.threshold, defaults.every) == (0.0, 2)
+        chosen = pipeline(model, seconds=1.5, coarse="conditioned", batch=4)
+        assert (chosen.seconds, chosen.coarse, chosen.batch) == (1.5, "conditioned", 4)
+        assert pipeline(model, frames_per_segment=9).frames_per_segment == 9
+        with pytest.raises(ValueError, match=r"seconds, batch are for pcf_.*got InstanceActionNet"):
+            pipeline(instances.net(3), seconds=1.5, batch=4)
         for wrong in ({"hop": 2}, {"detector": "person_tiny"}, {"detector": False}):
             with pytest.raises(ValueError, match="hop and detector are for instance_action"):
                 pipeline(model, **wrong)
@@ -669,6 +674,7 @@ class TestBuild:
             ({"batch": 0}, "got 2, 0 and None"),
             ({"frames_per_segment": 0}, "got 2, 1 and 0"),
             ({"every": 1.5}, "whole numbers"),
+            ({"batch": float("inf")}, "whole numbers"),
             ({"seconds": 0.0}, "seconds of a segment are a positive number, got 0.0"),
             ({"seconds": float("nan")}, "positive number, got nan"),
             ({"coarse": "both"}, "coarse is 'independent' or 'conditioned', got 'both'"),
