@@ -127,7 +127,7 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a trained pcf_* model, as `actionzoo predict` takes it")
-    parser.add_argument("--videos", type=int, default=120, help="clips for testing")
+    parser.add_argument("--videos", type=int, default=100, help="clips for testing")
     parser.add_argument("--seed", type=int, default=1, help="of the figures; those of training have 0")
     parser.add_argument("--fps", type=float, default=8.0, help="frames per second that the figures are said to have")
     parser.add_argument("--window", type=float, default=0.75, help="seconds around a frame")
