@@ -23,7 +23,7 @@ DESCRIBED = (
     "architecture", "tag", "task", "paper", "model_args", "num_classes", "in_chans", "classes",
     "input_size", "test_input_size", "mean", "std", "crop_pct", "test_crop_pct", "crop_mode", "interpolation",
     "classifier", "first_conv", "pool_size", "detector",
-    "licence", "data", "limits", "metrics", "recipe", "seed", "command", "url",
+    "licence", "data", "limits", "metrics", "recipe", "task_args", "seed", "command", "url",
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # What weights say of the pictures they take, of how they were made, and of themselves.
 STORED_CONFIG = (
     "input_size", "test_input_size", "mean", "std", "crop_pct", "test_crop_pct", "crop_mode", "interpolation",
-    "detector", "limits", "seed", "command",
+    "detector", "limits", "task_args", "seed", "command",
 )  # fmt: skip
 DESCRIPTION = ("tag", "licence", "data", "classes", "metrics", "recipe", "url")
 

@@ -8,13 +8,15 @@ from .arguments import add_model, model_name, print_metrics
 from .data import add_data, read_task
 from .pcf import evaluate_parser
 
+BATCH = 64
+
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """Arguments of `actionzoo eval`."""
     add_data(sub)
     add_model(sub)
     sub.add_argument("--split", default="test")
-    sub.add_argument("--batch-size", type=int, default=64)
+    sub.add_argument("--batch-size", type=int, help=f"pictures or clips at a time (default {BATCH})")
     sub.add_argument("--output", type=Path, help="folder for scores and the PR, ROC and confusion pictures")
     sub.add_argument("--device", default="cpu")
 
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         task,
         args.split,
         input_size=args.img_size,
-        batch_size=args.batch_size,
+        batch_size=BATCH if args.batch_size is None else args.batch_size,
         device=args.device,
         workers=args.workers,
         progress=not args.json,

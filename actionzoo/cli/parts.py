@@ -186,21 +186,46 @@ def read_parts_task(args: argparse.Namespace, model: Any, val_fraction: float) -
     if not parts:
         return FramePeopleTask(splits, name, **rules)
     pose = None if args.pose is None else trained_pose(args.pose)
-    return PartDetectionTask(splits, name, pose=pose, progress=not args.json, **rules)
+    dots = None if training else _seen_dots(model, pose)
+    return PartDetectionTask(splits, name, pose=pose, dots=dots, progress=not args.json, **rules)
+
+
+def _seen_dots(model: Any, pose: Any) -> Any:
+    """What says how to score a detector of body parts on the pictures that it was trained for; None for as usual.
+
+    Raises:
+        ValueError: If it learned from people with joints and there is no pose net, or the other way round.
+    """
+    if (args := model.pretrained_cfg.get("task_args")) is None or "pose" not in args:
+        return None
+    if args["pose"] != (pose is not None):
+        raise ValueError(
+            "this detector was trained on people whose joints a pose net had found; give that pose net as --pose"
+            if args["pose"]
+            else "this detector was trained on people without joints; leave --pose out"
+        )
+    return False if pose is not None and not args["dots"] else None
 
 
 def _segment_task(args: argparse.Namespace, model: Any, splits: dict[str, Any], name: str) -> Any:
     from ..training import SegmentTask
-    from ..training._segment_classes import groups_of, vocabulary_of
+    from ..training._segment_classes import groups_of, kept_vocabulary, vocabulary_of
 
-    tiny = model.pretrained_cfg.get("architecture", "").endswith("_tiny")
-    seconds = args.seconds if args.seconds is not None else 0.75 if tiny else 3.0
-    options: dict[str, Any] = {"seconds": seconds, "cache": not args.workers, "progress": not args.json}
+    seconds = 0.75 if model.pretrained_cfg.get("architecture", "").endswith("_tiny") else 3.0
+    if not hasattr(args, "groups"):
+        # as it was trained
+        seconds = (model.pretrained_cfg.get("task_args") or {}).get("seconds", seconds)
+    # frames of figures are small, and no others
+    cache = not args.workers and args.data.startswith(FIGURES)
+    options: dict[str, Any] = {"cache": cache, "progress": not args.json}
+    options["seconds"] = seconds if args.seconds is None else args.seconds
     if hasattr(args, "groups"):
         options["segments_per_video"] = args.segments_per_video
         groups = (args.groups or "action").split(",")
         return SegmentTask(splits, None, name, groups=groups[0] if len(groups) == 1 else groups, **options)
-    # a trained network's classes tell what it was trained for
+    if known := kept_vocabulary(model.pretrained_cfg):
+        return SegmentTask(splits, known[0], name, groups=known[1], **options)
+    # the names of a trained network's classes tell what it was trained for
     classes = model.pretrained_cfg.get("classes") or ()
     groups = groups_of(classes)
     labeler = vocabulary_of(classes, groups) if groups else None
@@ -234,7 +259,7 @@ def default_recipe(args: argparse.Namespace, model: Any) -> str | None:
     """Name of the recipe for one of the parser's networks alone; None for another model."""
     from ..models import CSN, YOLOF
 
-    tiny = args.model.partition(".")[0].endswith("_tiny")
+    tiny = getattr(model, "pretrained_cfg", {}).get("architecture", "").endswith("_tiny")
     if isinstance(model, CSN):
         return "segments" if tiny else "pcf_csn"
     if isinstance(model, YOLOF):

@@ -11,9 +11,6 @@ from typing import Any
 from .arguments import print_metrics
 from .parts import STAGES, part_videos, refuse_part_options, trained_pose
 
-PLACES = {"person_detector": "people", "part_detector": "parts", "pose": "pose"}
-"""Parts of a parser that options give, and the stages that train them."""
-
 
 def train_parser(
     args: argparse.Namespace, blueprint: Any, convit: Any, asked: dict[str, Any], changes: dict[str, Any]
@@ -32,22 +29,27 @@ def train_parser(
     """
     from .. import create
     from ..training import train_pcf
+    from ..training._pcf_stages import PLACES
     from ..training.fit import seed_everything
 
     refuse_part_options(args, "pcf_* model", ("parts", "groups"))
     if args.img_size is not None:
         raise ValueError("a pcf_* model's networks have sizes of their own; see --model-args")
     placed = _placed(args, blueprint)
-    stages = [stage for stage in STAGES if args.stage in (None, "all", stage) and stage not in map(PLACES.get, placed)]
+    trained = {place: stage for stage, place in PLACES.items()} | {"pose": "pose"}
+    taken = {trained[key] for key in placed}
+    stages = [stage for stage in STAGES if args.stage in (None, "all", stage) and stage not in taken]
     if not stages:
         raise ValueError(f"--stage {args.stage} trains what is given trained already; leave one of the two out")
-    recipes = _stage_recipes(args, stages, changes)
+    recipes = _stage_recipes(args, blueprint, stages, changes)
     splits, name = part_videos(args, args.val_fraction > 0)
     settings = _settings(args, blueprint, convit, placed)
     seed_everything(args.seed)
     count = len(splits["train"].classes)
     model: Any = create(args.model, weights=args.weights, num_classes=count, **{**settings, **asked})
-    given = {PLACES[key] for key in placed} | (set() if model.load_report.random else {*STAGES, "pose"})
+    given = (taken | _loaded(model)) - set(stages)
+    if "parts" in stages and "pose" not in given:
+        raise ValueError("body parts are looked for in people with pose dots; give a trained pose net as --pose")
     for key, part in placed.items():
         setattr(model, key, part)
     for key in ("person_detector", "part_detector"):
@@ -59,14 +61,13 @@ def train_parser(
         args.output,
         name=name,
         stages=stages,
-        given=given - set(stages),
+        given=given,
         stage_recipes=recipes,
         pretrained=args.pretrained,
         csn_weights=args.csn_weights,
         freeze_trunks=convit is not None,
         frames_per_video=1 if args.frames_per_video is None else args.frames_per_video,
         segments_per_video=args.segments_per_video,
-        cache=not args.workers,
         seed=args.seed,
         amp=args.amp,
         workers=args.workers,
@@ -80,7 +81,11 @@ def train_parser(
 
 
 def _placed(args: argparse.Namespace, blueprint: Any) -> dict[str, Any]:
-    """Trained parts that options give; the pose net is the bundled one where there is one, and no weights bring it."""
+    """Trained parts that options give.
+
+    The pose net is that of an earlier stage in `--output`, or the bundled one where there is one, unless weights of
+    the parser bring it.
+    """
     from .. import model_info
     from ..pipeline import whole_model
 
@@ -90,11 +95,27 @@ def _placed(args: argparse.Namespace, blueprint: Any) -> dict[str, Any]:
             placed[key] = whole_model(name)
     pose = args.pose
     if pose is None and not args.weights and ":" not in args.model and "." not in args.model:
-        own = blueprint.pose.pretrained_cfg["architecture"]
+        own, kept = blueprint.pose.pretrained_cfg["architecture"], args.output / "pose"
+        if (kept / "config.json").exists():
+            placed["pose"] = trained_pose(f"local-dir:{kept}")
+            return placed
         pose = own if any(w.covers == "model" and w.source == "bundled" for w in model_info(own).weights) else None
     if pose is not None:
         placed["pose"] = trained_pose(pose)
     return placed
+
+
+def _loaded(model: Any) -> set[str]:
+    """Stages, and the pose net, of whose networks all weights were loaded with the model."""
+    from ..training._pcf_stages import PLACES
+
+    fresh = (*model.load_report.random, *model.load_report.reheaded)
+    found = {
+        stage
+        for stage, place in {**PLACES, "pose": "pose"}.items()
+        if not any(f"{name}.".startswith(f"{place}.") for name in fresh)
+    }
+    return found - (set() if model.labeler is not None else {"states"})
 
 
 def _settings(args: argparse.Namespace, blueprint: Any, convit: Any, placed: dict[str, Any]) -> dict[str, Any]:
@@ -113,11 +134,13 @@ def _settings(args: argparse.Namespace, blueprint: Any, convit: Any, placed: dic
     return settings
 
 
-def _stage_recipes(args: argparse.Namespace, stages: Sequence[str], changes: dict[str, Any]) -> dict[str, Any]:
+def _stage_recipes(
+    args: argparse.Namespace, blueprint: Any, stages: Sequence[str], changes: dict[str, Any]
+) -> dict[str, Any]:
     """The recipe of every stage to train, with the fields that were asked for."""
     from ..training import FramePeopleTask, PartDetectionTask, SegmentTask, pcf_recipes, recipes
 
-    chosen = pcf_recipes(args.model.partition(".")[0])
+    chosen = pcf_recipes(blueprint.pretrained_cfg["architecture"])
     if args.recipe is not None:
         if len(stages) > 1:
             raise ValueError("every stage has a recipe of its own; give --recipe with the --stage that it is for")
@@ -156,18 +179,20 @@ def evaluate_parser(args: argparse.Namespace, model: Any, name: str) -> int:
     Raises:
         ValueError: If the arguments do not go together.
     """
-    from .._checkpoint import atomic_path
     from ..metrics import write_part_predictions
     from ..training import evaluate_parts
+    from ..training.tasks import write_metrics
 
     refuse_part_options(args, "pcf_* model in scoring", ("pose", "seconds", "frames_per_video", "segments_per_video"))
     if args.img_size is not None:
         raise ValueError("a pcf_* model's networks have sizes of their own; leave --img-size out")
+    unused = {"--batch-size": args.batch_size is not None, "--workers": args.workers != 0}
+    if given := [option for option, is_given in unused.items() if is_given]:
+        raise ValueError(f"{', '.join(given)}: a pcf_* model is scored one video at a time; leave it out")
     splits, _ = part_videos(args, only=args.split)
     result = evaluate_parts(model, splits[args.split], device=args.device, progress=not args.json)
     if args.output is not None:
         write_part_predictions(args.output, result.prediction)
-        with atomic_path(args.output / "metrics.json") as temporary:
-            temporary.write_text(json.dumps(result.metrics, indent=1) + "\n", encoding="utf-8")
+        write_metrics(args.output / "metrics.json", result.metrics)
     print_metrics({"model": name, "split": args.split, **result.metrics}, args.json)
     return 0

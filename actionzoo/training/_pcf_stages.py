@@ -1,6 +1,5 @@
 """The four stages of a part action parser: their tasks, their networks, and how these become one model."""
 
-import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -10,25 +9,28 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from .._checkpoint import atomic_path, read_checkpoint
-from ..data.part_videos import PartVideos
+from .._checkpoint import read_checkpoint
+from ..data.part_videos import FigurePartVideos, PartVideos
 from ..models import CSN, PCF, csn_state_dict
-from ..models.segments import PART_GROUPS
+from ..models.segments import PART_GROUPS, SegmentLabeler
 from ..registry import create
-from ._segment_classes import vocabulary_of
+from ._segment_classes import kept_vocabulary, vocabulary_of
 from .evaluate_parts import evaluate_parts
-from .fit import fit
+from .fit import FACTS, fit, identify
 from .frame_people import FramePeopleTask
 from .part_detection import PartDetectionTask
 from .recipes import Recipe
 from .segment_clips import SegmentTask
-from .tasks import Task
+from .tasks import Task, local_device, write_metrics
 
 PCF_STAGES = ("people", "parts", "video", "states")
 """The detector of people, that of body parts, the network of actions, the network or networks of part states."""
 
 PLACES = {"people": "person_detector", "parts": "part_detector", "video": "video_net", "states": "part_nets"}
 """Where a stage's network stands in the model."""
+
+SETTINGS = "settings.json"
+"""File of what all stages have in common."""
 
 
 class StageTrainer:
@@ -43,36 +45,69 @@ class StageTrainer:
         stages: Sequence[str],
         given: Collection[str],
         seed: int,
-        device: torch.device | str,
+        device: torch.device | str | None,
         progress: bool,
     ) -> None:
         self.model, self.splits, self.output, self.name = model, splits, output, name
         self.stages, self.given, self.seed = set(stages), set(given), seed
-        self.device, self.progress = device, progress
+        self.device = local_device() if device is None else device
+        self.progress = progress
         self.tasks: dict[str, dict[str, Any]] = {}
         self.nets: dict[str, dict[str, nn.Module]] = {}
         self.metrics: dict[str, Any] = {}
         self.recipes: dict[str, Any] = {}
         self.commands: list[str | None] = []
+        self.keep_pose = False
         self.main = int(os.environ.get("RANK", "0")) == 0  # under torchrun, one of many writes
 
     def place_pose(self) -> None:
-        """Keep the pose net that is given, or take the one that an earlier call kept."""
+        """Take the pose net that an earlier call kept; one that is given has to be the same.
+
+        Raises:
+            ValueError: If it is another, or there is none and body parts are to be learned.
+        """
         folder = self.output / "pose"
-        if "pose" in self.given:
-            if self.main:
-                self.model.pose.save_pretrained(folder)
-        elif (folder / "config.json").exists():
-            self.model.pose = create(f"local-dir:{folder}")
-            self.given.add("pose")
-        elif "parts" in self.stages:
+        if kept := (folder / "config.json").exists():
+            pose: Any = create(f"local-dir:{folder}")
+            if "pose" not in self.given:
+                self.model.pose = pose
+                self.given.add("pose")
+            elif not _same(pose, self.model.pose):
+                raise ValueError(
+                    f"{folder} holds another pose net than the one that is given, and stages were trained with it; "
+                    "give the same one or none, or choose another folder"
+                )
+        elif "parts" in self.stages and "pose" not in self.given:
             raise ValueError(
-                "parts are looked for in people with pose dots, and the pose net is random; give a trained one "
-                "(--pose) and name it among what is given"
+                "parts are looked for in people with pose dots, and the pose net is random; give a trained one, and "
+                "name it among what is given"
             )
+        self.keep_pose = "pose" in self.given and not kept
+
+    def check_settings(self) -> None:
+        """Refuse a parser of other settings than those with which an earlier call began.
+
+        Raises:
+            ValueError: If it is one.
+        """
+        if not (file := self.output / SETTINGS).exists():
+            return
+        own, kept = _settings(self.model), json.loads(file.read_text(encoding="utf-8"))
+        if other := [name for name in own if own[name] != kept.get(name, own[name])]:
+            said = ", ".join(f"{name} {kept[name]!r} and not {own[name]!r}" for name in other)
+            raise ValueError(f"{self.output} was begun with {said}; give the same, or choose another folder")
+
+    def keep(self) -> None:
+        """Write down what later calls must have in common with this one: settings, and the pose net."""
+        if not self.main:
+            return
+        if self.keep_pose:
+            self.model.pose.save_pretrained(self.output / "pose")
+        if not (self.output / SETTINGS).exists():
+            write_metrics(self.output / SETTINGS, _settings(self.model))
 
     def describe_tasks(
-        self, freeze_trunks: bool, frames: int, segments: int | None, train_size: int | None, cache: bool
+        self, freeze_trunks: bool, frames: int, segments: int | None, train_size: int | None, cache: bool | None
     ) -> None:
         """Say what every stage learns, each network of it by its place below the stage's folder."""
         model, splits, bar = self.model, self.splits, {"progress": self.progress and self.main}
@@ -82,8 +117,11 @@ class StageTrainer:
         if "parts" in self.stages:
             model.pose.to(self.device)
             seen: dict[str, Any] = {"pose": model.pose, "dots": model.dots or False, "grower": model.grower}
-            rules: dict[str, Any] = {"frames_per_video": frames, "freeze_trunk": freeze_trunks, "cache": cache, **bar}
+            # kept in any case: joints are found once, and before there are workers
+            rules: dict[str, Any] = {"frames_per_video": frames, "freeze_trunk": freeze_trunks, **bar}
             self.tasks["parts"] = {"": PartDetectionTask(splits, self.name, **seen, **rules)}
+        if cache is None:
+            cache = all(isinstance(videos, FigurePartVideos) for videos in splits.values())
         how: dict[str, Any] = {"seconds": model.seconds, "train_size": train_size, "cache": cache, **bar}
         videos = SegmentTask(splits, None, self.name, segments_per_video=segments, **how)
         if "states" in self.stages:
@@ -121,7 +159,7 @@ class StageTrainer:
             for key, net in self.nets[stage].items():
                 folder, task = self.output / stage / key, self.tasks[stage][key]
                 if options["resume"] and (folder / "metrics.json").exists():
-                    _check_finished(folder, task, recipe, self.seed)
+                    _check_finished(folder, net, task, recipe, self.seed, options["amp"])
                     self.nets[stage][key] = create(f"local-dir:{folder}")
                     metrics[key] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
                 else:
@@ -143,13 +181,18 @@ class StageTrainer:
 
     def _take_vocabulary(self, stage: str) -> None:
         """Check that networks of an earlier call know the data's actions, and take over their part states."""
-        names = {key: list(cast(Any, net).pretrained_cfg.get("classes") or ()) for key, net in self.nets[stage].items()}
+        cfgs: dict[str, Any] = {key: cast(Any, net).pretrained_cfg for key, net in self.nets[stage].items()}
+        names = {key: list(cfg.get("classes") or ()) for key, cfg in cfgs.items()}
         if stage == "video" and names[""] != list(self.splits["train"].classes):
             raise ValueError(f"{self.output / stage} knows other actions than the data; train it again elsewhere")
         if stage == "states":
-            self.model.set_vocabulary(
-                vocabulary_of([name for each in names.values() for name in each], list(PART_GROUPS))
-            )
+            vocabulary: dict[str, Any] = {}
+            for key, cfg in cfgs.items():
+                groups = [key] if key else list(PART_GROUPS)
+                known = kept_vocabulary(cfg)
+                labeler = vocabulary_of(names[key], groups) if known is None else known[0]
+                vocabulary |= {group: labeler.to_dict()[group] for group in groups}
+            self.model.set_vocabulary(SegmentLabeler(vocabulary))
 
     def _place(self, stage: str) -> None:
         nets, attribute = self.nets.pop(stage), PLACES[stage]
@@ -164,7 +207,7 @@ class StageTrainer:
         if missing := [part for part in (*PCF_STAGES, "pose") if part not in there]:
             return {**self.metrics, "missing": missing}
         cfg: dict[str, Any] = self.model.pretrained_cfg
-        for key in ("tag", "data", "licence", "license", "limits", "url", "metrics", "command"):
+        for key in FACTS:
             cfg.pop(key, None)
         cfg.update({**card, "classes": list(self.splits["train"].classes), "recipe": self.recipes})
         if commands := [command for command in dict.fromkeys(self.commands) if command]:
@@ -179,9 +222,21 @@ class StageTrainer:
         metrics = {**self.metrics, "split": split, **result.metrics}
         cfg["metrics"] = metrics
         self.model.save_pretrained(self.output)
-        with atomic_path(self.output / "metrics.json") as temporary:
-            temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        write_metrics(self.output / "metrics.json", metrics)
         return metrics
+
+
+def _settings(model: PCF) -> dict[str, Any]:
+    """What is said of the whole and of no network of it, as JSON holds it."""
+    names = ("threshold", "max_people", "every", "seconds", "clips", "video_clips", "crops", "coarse", "shared")
+    grower = {name: getattr(model.grower, name) for name in ("threshold", "max_growth", "max_iters")}
+    return {**{name: getattr(model, name) for name in names}, "dots": model.dots is not None, "grower_args": grower}
+
+
+def _same(first: nn.Module, second: nn.Module) -> bool:
+    """Whether two networks have the same tensors, wherever they are."""
+    one, other = first.state_dict(), second.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[key].cpu(), other[key].cpu()) for key in one)
 
 
 def _like(part: Any, name: str, pretrained: bool, csn_weights: Any) -> nn.Module:
@@ -205,20 +260,16 @@ def _like(part: Any, name: str, pretrained: bool, csn_weights: Any) -> nn.Module
     return net
 
 
-def _check_finished(folder: Path, task: Task, recipe: Recipe, seed: int) -> None:
-    """Refuse a finished run of other data or with other settings.
+def _check_finished(folder: Path, net: nn.Module, task: Task, recipe: Recipe, seed: int, amp: str) -> None:
+    """Refuse a finished run of other data or with other settings; on how many processes it was does not matter now.
 
     Raises:
         ValueError: If it is one.
     """
     # the weights stay on disk
     state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True, mmap=True)
-    wanted = {
-        "recipe": repr(recipe),
-        "seed": seed,
-        "classes": repr(list(task.classes)),
-        "files": hashlib.sha256(task.identity().encode()).hexdigest(),
-    }
+    task.configure(cast(Any, net).pretrained_cfg, recipe)
+    wanted = identify(net, task, recipe, seed, amp)
     if other := [key for key, value in wanted.items() if state["identity"][key] != value]:
         raise ValueError(
             f"{folder} was trained with another {', another '.join(other)}; resume with the same, or choose another "

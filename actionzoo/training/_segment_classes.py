@@ -1,9 +1,9 @@
 """Part groups whose labels a classifier holds one after the other, and what it is worth to know them."""
 
 import math
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from ..models.segments import PART_GROUPS, SegmentLabel, SegmentLabeler
 
@@ -41,26 +41,56 @@ def state_accuracy(labels: Sequence[SegmentLabel], states: Sequence[Mapping[str,
 
 def groups_of(classes: Sequence[str]) -> tuple[str, ...]:
     """The part groups whose labels the names of classes are, in their order; none if they are not such labels."""
-    parsed = [_parse(name) for name in classes]
-    return tuple(dict.fromkeys(label.group for label in parsed if label is not None)) if all(parsed) else ()
+    groups = [{label.group for label in _readings(name)} for name in classes]
+    if not all(len(each) == 1 for each in groups):
+        return ()
+    return tuple(dict.fromkeys(group for each in groups for group in each))
 
 
-def vocabulary_of(classes: Sequence[str], groups: Sequence[str]) -> SegmentLabeler:
+def class_names(labeler: SegmentLabeler, groups: Sequence[str]) -> tuple[str, ...]:
+    """Names of the labels of some part groups, one group after the other."""
+    return tuple(str(label) for group in groups for label in labeler.vocabulary[group])
+
+
+def kept_vocabulary(cfg: Mapping[str, Any]) -> tuple[SegmentLabeler, tuple[str, ...]] | None:
+    """The vocabulary that a network was trained with and its part groups, as `SegmentTask.configure` noted them.
+
+    None where there are none, or where they are not those of the network's classes any more.
+    """
+    args = cfg.get("task_args") or {}
+    if not args.get("vocabulary"):
+        return None
+    labeler, groups = SegmentLabeler(args["vocabulary"]), tuple(args["groups"])
+    return (labeler, groups) if class_names(labeler, groups) == tuple(cfg.get("classes") or ()) else None
+
+
+def vocabulary_of(classes: Sequence[str], groups: Sequence[str], labels: Iterable[SegmentLabel] = ()) -> SegmentLabeler:
     """The vocabulary that names of classes stand for, as `SegmentTask.classes` has them.
 
     Args:
         classes: Names of labels, those of each group together.
         groups: The part groups.
+        labels: Labels that some names may be of; others are made out of the name.
 
     Raises:
-        ValueError: If a name is none of such a label, or the groups are others or in another order.
+        ValueError: If a name is none of such a label or may be of several, or the groups are others or in another
+            order.
     """
+    known: dict[str, set[SegmentLabel]] = {}
+    for label in labels:
+        known.setdefault(str(label), set()).add(label)
     vocabulary: dict[str, list[tuple[str, ...]]] = {group: [] for group in PART_GROUPS}
     order = []
     for name in classes:
-        label = _parse(name)
-        if label is None:
+        found = sorted(known.get(name) or _readings(name))
+        if not found:
             raise ValueError(f"{name!r} is no label of a part group, such as bowling_head_none; the model knows others")
+        if len(found) > 1:
+            first, second = (f"{' and '.join(label.states)} of {label.action!r}" for label in found[:2])
+            raise ValueError(
+                f"{name!r} may mean {first} or {second}, and the model was saved without its vocabulary; train it again"
+            )
+        label = found[0]
         vocabulary[label.group].append((label.action, *label.states))
         order += [] if order and order[-1] == label.group else [label.group]
     if order != list(groups):
@@ -68,12 +98,21 @@ def vocabulary_of(classes: Sequence[str], groups: Sequence[str]) -> SegmentLabel
     return SegmentLabeler(vocabulary)
 
 
-def _parse(name: str) -> SegmentLabel | None:
-    """The label that is written so; None if there is none."""
-    single = "|".join(group for group, parts in PART_GROUPS.items() if len(parts) == 1)
-    double = "|".join(group for group, parts in PART_GROUPS.items() if len(parts) == 2)
-    for form in (rf"(.+)_R_({double})_(.+)_L_\2_(.+)", rf"(.+)_({single})_(.+)"):
-        if found := re.fullmatch(form, name):
-            action, group, *states = found.groups()
-            return SegmentLabel(action, group, tuple(states))
-    return None
+def _readings(name: str) -> set[SegmentLabel]:
+    """All labels that are written so."""
+    found = set()
+    for group, parts in PART_GROUPS.items():
+        marks = [f"_{group}_"] if len(parts) == 1 else [f"_R_{group}_", f"_L_{group}_"]
+        for pieces in _cuts(name, marks):
+            found.add(SegmentLabel(pieces[0], group, tuple(pieces[1:])))
+    return found
+
+
+def _cuts(text: str, marks: Sequence[str]) -> Iterator[list[str]]:
+    """Every way to cut a text into pieces that are not empty at marks, each mark once and in their order."""
+    if not marks:
+        yield [text]
+        return
+    for at in range(1, len(text) - len(marks[0])):
+        if text.startswith(marks[0], at):
+            yield from ([text[:at], *rest] for rest in _cuts(text[at + len(marks[0]) :], marks[1:]))

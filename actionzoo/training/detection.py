@@ -1,6 +1,5 @@
 """Find people in photographs: the second stage of ConViT's training (section 4.2); what detectors' tasks share."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -9,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .._checkpoint import atomic_path
+from .._modes import eval_mode
 from ..data.boxed import BoxedImages, collate_boxed, detection_transform
 from ..data.folders import ActionSamples
 from ..metrics import box_average_precision, coco_box_ap
 from ..models import YOLOF, PersonDetector
 from .recipes import Recipe, all_but
 from .stages import freeze
-from .tasks import BaseTask, StepTools
+from .tasks import BaseTask, StepTools, write_metrics
 
 LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
 """Of torchvision's detectors, in the order of a history's rows; YOLOF has the last two."""
@@ -61,15 +60,12 @@ def train_detector(tools: StepTools, images: Sequence[Tensor], targets: list[dic
 def detect(
     model: nn.Module, pictures: Iterable[Sequence[Tensor]], device: torch.device | str
 ) -> list[dict[str, Tensor]]:
-    """What a detector in eval mode finds in every picture of some batches, on the CPU; its mode is put back."""
-    was_training, found = model.training, []
-    model.eval()
-    try:
+    """What a detector in eval mode finds in every picture of some batches, on the CPU; its modes are put back."""
+    found = []
+    with eval_mode(model):
         for images in pictures:
             outputs = model([image.to(device) for image in images])
             found += [{name: value.cpu() for name, value in out.items()} for out in outputs]
-    finally:
-        model.train(was_training)
     return found
 
 
@@ -101,9 +97,7 @@ def prepare_trunk(model: nn.Module, frozen: bool) -> None:
 
 def write_detection(score: Any, output: Path) -> None:
     """Write a detector's figures as `detection.json`."""
-    output.mkdir(parents=True, exist_ok=True)
-    with atomic_path(output / "detection.json") as temporary:
-        temporary.write_text(json.dumps(score.metrics, indent=1) + "\n", encoding="utf-8")
+    write_metrics(output / "detection.json", score.metrics)
 
 
 class DetectionScore(NamedTuple):

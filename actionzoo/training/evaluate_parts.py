@@ -9,13 +9,17 @@ from torch import Tensor, nn
 
 from .._modes import eval_mode
 from ..data.figures import PARTS
-from ..data.part_videos import PartVideos, frame_number, true_people
+from ..data.part_videos import PartVideos, frame_name, frame_number, true_people
 from ..metrics import box_average_precision, part_state_correctness, part_state_roc, wilson_interval
+from ..metrics._part_annotations import check_parts
 from ..models.parsed_video import ParsedVideo
 from ..models.segments import PART_GROUPS
 from ._segment_samples import count_states
 
 __all__ = ["PartEvaluation", "evaluate_parts"]
+
+CHALLENGE_STEP = 5
+"""Frames 1, 6, 11 ... are scored in the challenge."""
 
 
 class PartEvaluation(NamedTuple):
@@ -45,7 +49,7 @@ def evaluate_parts(
     model: nn.Module,
     videos: PartVideos,
     *,
-    every: int | None = None,
+    every: int = CHALLENGE_STEP,
     device: torch.device | str = "cpu",
     progress: bool = False,
 ) -> PartEvaluation:
@@ -54,9 +58,8 @@ def evaluate_parts(
     Args:
         model: A `PCF` with a vocabulary and the names of its classes; in eval mode meanwhile.
         videos: The videos.
-        every: Of the annotated frames, 1, 1 + every ... are scored, and the others left out; those that the model
-            looks at if None, by default every fifth as in the challenge. A scored frame that it does not look at
-            counts 0.
+        every: Of the annotated frames, 1, 1 + every ... are scored, and the others left out; every fifth, as in the
+            challenge, by default. A scored frame that the model does not look at (`PCF.every`) counts 0.
         device: Where to run; the model is moved there.
         progress: Show a progress bar.
 
@@ -66,18 +69,21 @@ def evaluate_parts(
         correctness. `state_accuracy`, the mean over the part groups of `state_accuracy_head` and so on: the share of
         annotated parts, in all annotated frames, whose state is that of their segment, wherever they were found
         (Table III). `people_ap50` and `part_ap50`, average precision of the boxes in the scored frames by VOC's rule,
-        of parts the mean over those that there are; unlike in Table II parts are looked for in people who were found.
+        of parts the mean over those that there are; unlike in Table II parts are looked for in people who were found,
+        and ranked by their own score times the person's.
 
     Raises:
-        ValueError: If there is no video, or `every` is below 1.
+        ValueError: If there is no video, `every` is below 1, annotations are not in the challenge's form, or actions
+            are numbers in them and names in the model.
     """
     from tqdm import tqdm
 
     if not len(videos):
         raise ValueError("there is no video to score")
-    every = int(model.every) if every is None else every  # type: ignore[arg-type]
     if every < 1:
         raise ValueError(f"every is at least 1, got {every}")
+    annotated = _annotations(videos)
+    labels = [_label(videos, i) for i in range(len(videos))]
     truth: dict[str, Any] = {"action": {}, "parts": {}}
     prediction: dict[str, Any] = {"action": {}, "parts": {}}
     states: dict[str, Counter[bool]] = {group: Counter() for group in PART_GROUPS}
@@ -87,10 +93,11 @@ def evaluate_parts(
         for i in tqdm(range(len(videos)), "parsing", leave=False, disable=not progress):
             pixels = videos.read(i, range(videos.length(i)))
             parsed: ParsedVideo = model.parse(pixels, videos.fps(i))  # type: ignore[operator]
-            frames, name = videos.annotations(i), videos.name(i)
+            name = videos.name(i)
+            frames = annotated[name]
             scored = {key: content for key, content in frames.items() if (frame_number(key) - 1) % every == 0}
-            truth["action"][name], truth["parts"][name] = videos.action(i), scored
-            prediction["action"][name], prediction["parts"][name] = parsed.action, parsed.to_challenge()
+            truth["action"][name], truth["parts"][name] = labels[i], scored
+            prediction["action"][name], prediction["parts"][name] = _like(parsed.action, labels), parsed.to_challenge()
             _count_states(parsed, frames, states)
             _add_boxes(parsed, scored, boxes)
     correctness = part_state_correctness(truth, prediction)
@@ -108,6 +115,43 @@ def evaluate_parts(
     }
     rounded = {key: round(value, 2) if isinstance(value, float) else value for key, value in metrics.items()}
     return PartEvaluation({k: v for k, v in rounded.items() if v is not None}, correctness, prediction)
+
+
+def _annotations(videos: PartVideos) -> dict[str, dict[str, Any]]:
+    """What is known of every video, by its name, checked before the first is parsed.
+
+    Raises:
+        ValueError: If two videos have the same name, or annotations are not in the challenge's form.
+    """
+    annotated = {videos.name(i): videos.annotations(i) for i in range(len(videos))}
+    if len(annotated) < len(videos):
+        raise ValueError(f"{len(videos)} videos have {len(annotated)} names, and a score is by name; rename some")
+    check_parts(annotated, "ground truth", proposed=False)
+    for name, frames in annotated.items():
+        if wrong := [frame for frame in frames if frame != f"{frame_name(frame_number(frame) - 1)}.json"]:
+            raise ValueError(f"the frames of {name!r} are called img_00001.json and so on, got {wrong[0]!r}")
+    return annotated
+
+
+def _label(videos: PartVideos, i: int) -> str | int:
+    """The action of a video as its annotations have it: a number, too, which `PartVideos` gives as its digits."""
+    given = getattr(videos, "truth", None)
+    label = given["action"].get(videos.name(i)) if isinstance(given, Mapping) else None
+    return label if label is not None and str(label) == videos.action(i) else videos.action(i)
+
+
+def _like(action: str, labels: Sequence[str | int]) -> str | int:
+    """An action as the annotations would have it.
+
+    Raises:
+        ValueError: If they have numbers, and it is none.
+    """
+    if isinstance(labels[0], str):
+        return action
+    try:
+        return int(action)
+    except ValueError as error:
+        raise ValueError(f"actions are numbers in the annotations, and the model says {action!r}") from error
 
 
 def _count_states(parsed: ParsedVideo, frames: Mapping[str, Any], states: dict[str, Counter[bool]]) -> None:
@@ -139,7 +183,8 @@ def _add_boxes(parsed: ParsedVideo, scored: Mapping[str, Any], boxes: dict[str, 
             there = none
             if found is not None:
                 own = found.part_boxes[:, k].any(1)
-                there = found.part_boxes[own, k], found.part_scores[own, k]
+                # a part is no surer than that there is somebody
+                there = found.part_boxes[own, k], found.part_scores[own, k] * found.scores[own]
             boxes[part].found.append(there)
             boxes[part].truth.append(_with_area(parts[:, k]))
 

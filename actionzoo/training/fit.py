@@ -22,6 +22,9 @@ from ..weights import HubMixin
 from .recipes import Recipe
 from .tasks import ImageTask, StepTools, Task
 
+FACTS = ("tag", "data", "licence", "license", "limits", "url", "metrics", "command", "task_args")
+"""What is said of weights that is not true of others, which go on from them."""
+
 
 def fit(
     model: nn.Module,
@@ -122,7 +125,7 @@ class _Run:
             # both, since the architecture may have a size for inference of its own
             self.cfg["input_size"] = self.cfg["test_input_size"] = size
         # what was known of the weights that the run starts from is not true of those it ends with
-        for key in ("tag", "data", "licence", "license", "limits", "url", "metrics", "command", "seed"):
+        for key in (*FACTS, "seed"):
             self.cfg.pop(key, None)
         task.configure(self.cfg, recipe)
 
@@ -141,7 +144,7 @@ class _Run:
             collate_fn=task.collate,
             worker_init_fn=partial(_seed_worker, self.accelerator.process_index),
         )
-        self.identity = self._identify(model, amp)
+        self.identity = {**identify(model, task, recipe, seed, amp), "processes": self.accelerator.num_processes}
         _channels_last(model)
         optimizer = _optimizer(model, recipe)
         self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
@@ -156,19 +159,6 @@ class _Run:
     @property
     def state_file(self) -> Path:
         return self.output / "state.pt"
-
-    def _identify(self, model: nn.Module, amp: str) -> dict[str, Any]:
-        """What a resumed run must have in common with the one it goes on with."""
-        return {
-            "recipe": repr(self.recipe),
-            "seed": self.seed,
-            "model": f"{self.cfg.get('architecture', type(model).__name__)} {self.cfg.get('model_args', {})!r}",
-            "input size": repr(tuple(self.cfg["input_size"])),
-            "classes": repr(list(self.task.classes)),
-            "files": hashlib.sha256(self.task.identity().encode()).hexdigest(),
-            "amp": amp,
-            "processes": self.accelerator.num_processes,
-        }
 
     def refuse_overwrite(self) -> int:
         if self.state_file.exists():
@@ -287,6 +277,20 @@ class _Run:
     def _save_trained(self) -> None:
         if self.accelerator.is_main_process:
             cast(HubMixin, self.accelerator.unwrap_model(self.model)).save_pretrained(self.output)
+
+
+def identify(model: nn.Module, task: Task, recipe: Recipe, seed: int, amp: str) -> dict[str, Any]:
+    """What a resumed run must have in common with the one it goes on with; `task.configure` comes first."""
+    cfg: dict[str, Any] = cast(Any, model).pretrained_cfg
+    return {
+        "recipe": repr(recipe),
+        "seed": seed,
+        "model": f"{cfg.get('architecture', type(model).__name__)} {cfg.get('model_args', {})!r}",
+        "input size": repr(tuple(cfg["input_size"])),
+        "classes": repr(list(task.classes)),
+        "files": hashlib.sha256(task.identity().encode()).hexdigest(),
+        "amp": amp,
+    }
 
 
 def learning_rate_factor(recipe: Recipe, epoch: float) -> float:

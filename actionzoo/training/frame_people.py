@@ -7,6 +7,7 @@ from torch.utils.data import Dataset
 from ..data.part_frames import PartFrames
 from ..data.part_videos import PartVideos
 from ..data.people_in_pictures import PeopleTransform, TransformedPeople, collate_people_in_pictures
+from ._part_identity import digest_videos
 from .detection import PeopleDetection
 
 
@@ -46,8 +47,8 @@ class FramePeopleTask(PeopleDetection):
         return f"people in frames: {counts} videos, {self.frames_per_video} frames of each"
 
     def identity(self) -> str:
-        """The data's name and the number of videos and frames."""
-        return f"{self.name} {self.describe()}"
+        """The data's name, every video with its action and annotations, and how many frames are shown."""
+        return f"{self.name} {self.describe()} {digest_videos(self.videos)}"
 
     def dataset(self, split: str, train: bool) -> Dataset:
         """Frames in `[0, 1]` and boxes of a split.

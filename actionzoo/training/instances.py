@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import weakref
@@ -25,7 +24,7 @@ from .evaluate_instances import VIDEO_RULES, InstanceBatch, InstanceEvaluation, 
 from .instance_features import ClipFeatures, InstanceFeatures, UnreadableClipsError, cache_instances
 from .recipes import Recipe, all_but
 from .stages import freeze
-from .tasks import BaseTask, StepTools
+from .tasks import BaseTask, StepTools, local_device
 
 __all__ = ["InstanceActionTask", "instance_figures_task", "instance_loss", "instance_videos_task"]
 
@@ -206,8 +205,7 @@ class InstanceActionTask(BaseTask):
     def _make(self, wanted: Sequence[tuple[str, bool]]) -> None:
         """Make the features of splits, of all views or of the middle alone."""
         if wanted and not self.made:
-            local = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-            self.model.to(self.device or local)
+            self.model.to(self.device or local_device())
         how, unreadable = {**self.how, "workers": self.workers, "progress": self.progress}, []
         for split, every in wanted:
             views = self._views() if every else {}

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..data.figures import PARTS
 from ..data.part_crops import PartCrops
@@ -17,6 +17,7 @@ from ..layers import BoxGrower, PoseDotEncoder
 from ..metrics import box_average_precision, coco_box_ap
 from ..models import YOLOF, PoseHRNet
 from ..models.part_people import JOINT_PARTS, pose_keypoints
+from ._part_identity import digest_videos
 from .detection import DetectionScore, check_scale, detect, prepare_trunk, train_detector, write_detection
 from .recipes import Recipe, all_but
 from .tasks import BaseTask, StepTools
@@ -63,7 +64,8 @@ class PartDetectionTask(BaseTask):
             grower: Grows the boxes; `BoxGrower()` if None.
             frames_per_video: Annotated frames of every video whose people are shown, always the same ones.
             jitter: Largest move of a side of a training box, as a share of the box's width or height.
-            cache: Keep the people's pictures and joints in memory; they are then loaded before training begins.
+            cache: Keep the people's pictures and joints in memory; they are then loaded before training begins. Without
+                it the pose net looks at them again in every epoch, and not in worker processes if it is on a GPU.
             freeze_trunk: Leave the trunk as it is; otherwise see `prepare_trunk`.
             progress: Show a progress bar while the people are loaded.
 
@@ -78,9 +80,15 @@ class PartDetectionTask(BaseTask):
         self.frames_per_video, self.jitter = frames_per_video, jitter
         self.dots, self.grower, self.flip_pairs = None, None, ()
         if pose is not None:
+            layout = pose.pretrained_cfg.get("joints")
+            if layout not in JOINT_PARTS:
+                raise ValueError(
+                    f"the order of the pose net's joints is {layout!r}, and joints are painted and mirrored by that of "
+                    f"{' or '.join(JOINT_PARTS)}; take a pose net of these"
+                )
             pose.eval()
             self.flip_pairs = pose.flip_pairs
-            self.dots = PoseDotEncoder(JOINT_PARTS[pose.pretrained_cfg["joints"]]) if dots is None else dots or None
+            self.dots = PoseDotEncoder(JOINT_PARTS[layout]) if dots is None else dots or None
             self.grower = BoxGrower() if grower is None else grower
         self.sides: tuple[int, ...] = ()
         self._people = {
@@ -98,10 +106,13 @@ class PartDetectionTask(BaseTask):
     def configure(self, cfg: dict[str, Any], recipe: Recipe) -> None:
         """Mirror pictures and change their colours as the recipe says; the detector scales them itself.
 
+        Whether people were found with joints and marked with dots is noted, since a detector has to see the same.
+
         Raises:
             ValueError: If another input size is asked for than the detector scales pictures to; `check` comes first.
         """
         check_scale(cfg["input_size"][-1], self.sides)
+        cfg["task_args"] = {"pose": self.pose is not None, "dots": self.dots is not None}
         self.recipe = recipe
 
     def check(self, model: nn.Module) -> None:
@@ -132,12 +143,12 @@ class PartDetectionTask(BaseTask):
         return f"body parts: {counts} videos, {self.frames_per_video} frames of each, {dots} pose dots"
 
     def identity(self) -> str:
-        """The data's name, what is counted, and where the dots come from."""
+        """The data's name, every video with its action and annotations, and where the dots come from."""
         digest = hashlib.sha256()
         for key, value in sorted(self.pose.state_dict().items() if self.pose is not None else ()):
             digest.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         rules = f"{self.dots} {self.grower} {self.jitter} pose {digest.hexdigest()[:16]}"
-        return f"{self.name} {self.describe()} {rules}"
+        return f"{self.name} {self.describe()} {rules} {digest_videos(self.videos)}"
 
     def dataset(self, split: str, train: bool) -> Dataset:
         """People in `[0, 1]`, boxes of their parts and the parts' labels; loads the people of a split the first time.
@@ -206,7 +217,15 @@ def estimate_joints(pose: PoseHRNet, frame: Tensor, boxes: Tensor) -> Tensor:
     """Joints `(n, J, 3)` of the people of a frame `(3, H, W)`, found on the pose net's device.
 
     They count from the corner of the first pixel, as boxes and dots do.
+
+    Raises:
+        RuntimeError: If the pose net is on a GPU and this is a worker process, which cannot use it.
     """
     device = next(pose.parameters()).device
+    if device.type != "cpu" and get_worker_info() is not None:
+        raise RuntimeError(
+            f"the pose net is on {device}, and people are looked for in worker processes, which cannot use it; keep "
+            "them in memory (cache=True), take no workers, or move the pose net to the CPU"
+        )
     joints = pose_keypoints(pose, frame.to(device), boxes.to(device)).to(frame.device)
     return joints + joints.new_tensor([0.5, 0.5, 0.0])

@@ -44,13 +44,13 @@ def train_pcf(
     frames_per_video: int = 1,
     segments_per_video: int | None = None,
     train_size: int | None = None,
-    cache: bool = True,
+    cache: bool | None = None,
     seed: int = 0,
     amp: str = "no",
     workers: int = 0,
     resume: bool = False,
     card: Mapping[str, Any] | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Train the stages of a part action parser one by one, put them together, and score the whole.
@@ -59,7 +59,8 @@ def train_pcf(
     `create("local-dir:…")` loads: `output/people`, `output/parts`, `output/video`, `output/states`, or one folder for
     each part group below `output/states`. Once all of them are there, trained now, in an earlier call or given, the
     whole model is saved in `output` with its vocabulary, which is that of the training segments. The pose net is
-    never trained (section III-A).
+    never trained (section III-A). What belongs to no stage, such as `seconds`, is kept in `output/settings.json`, and
+    has to be the same in every call.
 
     Args:
         model: The parser, changed in place; for stages that are not trained its parts stay as they are.
@@ -68,7 +69,7 @@ def train_pcf(
         name: The data in words, which a resumed run must have in common with the one it goes on with.
         stages: Which of `PCF_STAGES` to train.
         given: Stages whose part of the model is trained already, and `"pose"` where the pose net is. A given pose net
-            is saved in `output/pose`, where later calls find it.
+            is saved in `output/pose`, where later calls find it; they may give the same one again, and no other.
         stage_recipes: Recipes by stage; those of `pcf_recipes` where left out.
         pretrained: Start the detectors from their published weights, ImageNet's of the backbone.
         csn_weights: What the channel-separated networks start from, see `CSN.load_published`; the paper takes IG-65M's.
@@ -77,13 +78,15 @@ def train_pcf(
         frames_per_video: Annotated frames of every video that an epoch of the detectors shows.
         segments_per_video: See `SegmentTask`.
         train_size: See `SegmentTask`; if None 7/8 of the input, 224 of 256, but all of it for `*_tiny` models.
-        cache: Keep frames and people in memory, see `SegmentTask` and `PartDetectionTask`.
+        cache: Keep frames in memory, see `SegmentTask`; by default those of figures, without workers. People with
+            their joints are kept in any case, see `PartDetectionTask`.
         seed: Seed of order, augmentation and fresh classifiers.
         amp: `"no"`, `"bf16"` or `"fp16"`.
         workers: Processes that decode videos.
         resume: Go on where an earlier call stopped; a stage that is finished is taken from its folder.
         card: Facts for the model cards: data, licence, command and the like.
-        device: Where the whole is scored, and where the pose net runs.
+        device: Where the whole is scored, and where the pose net runs; the GPU of this process if None, or the CPU
+            where there is none. The stages are trained where accelerate says.
         progress: Show progress bars.
 
     Returns:
@@ -92,18 +95,24 @@ def train_pcf(
 
     Raises:
         ValueError: If a stage is unknown, the model does not fit the data, `parts` are to be trained and there is no
-            pose net, or a finished stage was trained on other data or otherwise.
+            pose net, a finished stage was trained on other data or otherwise, or the model's settings, such as its
+            `seconds`, or the pose net are not those of the earlier calls.
         FileExistsError: If a stage's folder holds a run and `resume` is False.
     """
     _check(model, splits, stages, given)
-    seed_everything(seed)
     trainer = StageTrainer(model, dict(splits), Path(output), name, stages, given, seed, device, progress)
+    trainer.check_settings()
     trainer.place_pose()
+    # now: to load what an earlier call kept takes random numbers, too
+    seed_everything(seed)
+    if cache is None and workers:
+        cache = False
     side = _train_size(model) if train_size is None else train_size
     trainer.describe_tasks(freeze_trunks, frames_per_video, segments_per_video, side, cache)
     chosen = {**pcf_recipes(_name(model)), **(stage_recipes or {})}
     # all are built now: later, random numbers would depend on where a run was stopped
     trainer.build(pretrained, csn_weights)
+    trainer.keep()
     options = {"seed": seed, "amp": amp, "workers": workers, "resume": resume, "progress": progress}
     for stage in PCF_STAGES:
         trainer.run(stage, chosen[stage], {**options, "card": dict(card or {})})

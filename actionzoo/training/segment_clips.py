@@ -17,17 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .._checkpoint import atomic_path
 from .._modes import eval_mode
 from ..data.folders import SPLITS
 from ..data.part_videos import PartVideos
 from ..models import CSN
 from ..models.segments import PART_GROUPS, SegmentLabeler
 from ._clip_augmentation import ClipAugmentation
-from ._segment_classes import ACTION, part_groups, state_accuracy, vocabulary_of
+from ._segment_classes import ACTION, class_names, part_groups, state_accuracy, vocabulary_of
 from ._segment_samples import SegmentClips, SegmentSample, VideoSegment, few_of_each, list_segments
 from .recipes import Recipe, all_but
-from .tasks import BaseTask, StepTools
+from .tasks import BaseTask, StepTools, write_metrics
 
 __all__ = ["SegmentScore", "SegmentTask", "segment_loss"]
 
@@ -157,12 +156,19 @@ class SegmentTask(BaseTask):
         """Number the classes of the part groups as the vocabulary does."""
         assert self.labeler is not None
         self.sizes = [len(self.labeler.vocabulary[group]) for group in self.groups]
-        self.classes = tuple(str(label) for group in self.groups for label in self.labeler.vocabulary[group])
+        self.classes = class_names(self.labeler, self.groups)
 
     def configure(self, cfg: dict[str, Any], recipe: Recipe) -> None:
-        """Note the classes, and take the network's frames, step and input size; `check` comes first."""
+        """Note the classes and what they stand for, and take the network's frames, step and size after `check`.
+
+        The names of labels do not always tell which labels they are, so that the vocabulary is saved beside them.
+        """
         self.recipe = recipe
         cfg["classes"] = list(self.classes)
+        # whole videos are not cut
+        cfg["task_args"] = {"groups": list(self.groups), **({"seconds": self.seconds} if self.groups else {})}
+        if self.groups and self.labeler is not None:
+            cfg["task_args"]["vocabulary"] = self.labeler.to_dict()
         self.frames, self.stride = cfg["frames"], cfg["stride"]
         for key in ("input_size", "test_input_size"):
             # another side was asked for
@@ -192,11 +198,13 @@ class SegmentTask(BaseTask):
 
         Raises:
             ValueError: If the data has an action that the model does not know, or the model's classes are none of the
-                part groups.
+                part groups or may be read in several ways: give the vocabulary that the model was trained with then.
         """
         if self.groups:
-            self.labeler = vocabulary_of(classes, self.groups)
-            self._number()
+            if tuple(classes) != self.classes:
+                own = self.labeler.vocabulary.values() if self.labeler is not None else ()
+                self.labeler = vocabulary_of(classes, self.groups, [label for labels in own for label in labels])
+                self._number()
             return
         if absent := sorted({c for videos in self.videos.values() for c in videos.classes} - set(classes)):
             raise ValueError(f"the model does not know the classes {absent} of the data; it knows {list(classes)}")
@@ -298,6 +306,4 @@ class SegmentTask(BaseTask):
 
     def report(self, score: Any, output: Path) -> None:
         """Write the figures as `segments.json`."""
-        output.mkdir(parents=True, exist_ok=True)
-        with atomic_path(output / "segments.json") as temporary:
-            temporary.write_text(json.dumps(score.metrics, indent=1) + "\n", encoding="utf-8")
+        write_metrics(output / "segments.json", score.metrics)

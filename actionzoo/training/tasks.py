@@ -1,5 +1,7 @@
 """What `fit` trains: where the batches come from, what one step does with them, and how the result is scored."""
 
+import json
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,11 +14,24 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import MixUp
 
+from .._checkpoint import atomic_path
 from ..data.folders import ActionImages, ActionSamples
 from ..data.transforms import eval_transform, train_transform
 from .evaluate import evaluate, write_report
 from .progressive import progressive_step
 from .recipes import Recipe, recipes
+
+
+def local_device() -> torch.device:
+    """The GPU of this process, by its number among those of the machine, or the CPU where there is none."""
+    return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
+
+
+def write_metrics(file: Path, metrics: Any) -> None:
+    """Write metrics as JSON, in a folder that is made where it is not there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(file) as temporary:
+        temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 
 
 class StepTools(NamedTuple):

@@ -13,8 +13,8 @@ from actionzoo.cli.parts import default_recipe, part_videos
 from actionzoo.data.figures import ActingFigures
 from actionzoo.data.part_videos import FigurePartVideos, FilePartVideos
 from actionzoo.metrics import part_state_roc, read_part_predictions
-from actionzoo.training import DetectionTask, FramePeopleTask, PartDetectionTask, SegmentTask
-from tests import persons
+from actionzoo.training import DetectionTask, FramePeopleTask, PartDetectionTask, SegmentTask, recipes
+from tests import parsing, persons
 
 from .test_commands import fails
 
@@ -63,6 +63,7 @@ def saved(tmp_path_factory):
         "parts": actionzoo.create("yolof_tiny", num_classes=10, **FINDER),
         "csn": actionzoo.create("ipcsn_tiny", num_classes=3, **NET),
         "convit": persons.convit(),
+        "pcf": parsing.net(),
     }
     for name, model in models.items():
         model.save_pretrained(folder / name)
@@ -156,6 +157,41 @@ class TestParser:
         theirs = convit.backbone.state_dict()
         assert all(torch.equal(value, theirs[name]) for name, value in trained.backbone.trunk.state_dict().items())
 
+    def test_a_later_stage_keeps_pose_net_and_settings(self, tmp_path, capsys):
+        run, mine = tmp_path / "run", actionzoo.create("pose_tiny", pretrained=True)
+        torch.nn.init.constant_(mine.head.bias, 0.1)
+        mine.save_pretrained(tmp_path / "mine")
+        pose = ["--pose", f"local-dir:{tmp_path / 'mine'}"]
+        train(capsys, run, *PARSER, *FIGURES, "--stage", "people", *pose)
+        train(capsys, run, *PARSER, *FIGURES, "--stage", "video")
+        assert same(loaded(run / "pose"), mine)
+        start = ["train", *PARSER, *FIGURES, "--output", str(run), *FAST, "--stage", "parts"]
+        fails(capsys, *start, "--pose", "pose_tiny", match="another pose net than the one that is given")
+        fails(capsys, *start, "--seconds", "0.5", match="begun with seconds 0.75 and not 0.5")
+
+    def test_a_trained_one_learns_other_actions(self, saved, tmp_path, capsys, monkeypatch):
+        model = parsing.net(classes=3, **{key: SMALL[key] for key in SMALL if key.endswith("_args")}, shared=True)
+        model.save_pretrained(tmp_path / "start")
+        seen = {}
+        monkeypatch.setattr(
+            "actionzoo.training.train_pcf", lambda model, splits, output, **args: seen.update(args) or {}
+        )
+        start = ["--model", f"local-dir:{tmp_path / 'start'}", *FIGURES]
+        train(capsys, tmp_path / "run", *start, "--stage", "video")
+        assert seen["given"] == {"people", "parts", "states", "pose"}
+        assert seen["stages"] == ["video"]
+        assert seen["stage_recipes"]["video"].source == recipes["segments"].source
+        train(capsys, tmp_path / "run", *start)
+        assert seen["given"] == {"pose"}
+        train(capsys, tmp_path / "run", *start, "--stage", "people")
+        # the network of actions would be a random one
+        assert seen["given"] == {"parts", "states", "pose"}
+
+    def test_body_parts_need_a_pose_net(self, tmp_path, capsys):
+        args = {**SMALL, "pose": "pose_hrnet_w32"}
+        start = ["train", "--model", "pcf_tiny", *persons.model_args(args), *FIGURES, "--output", str(tmp_path / "run")]
+        fails(capsys, *start, match="give a trained pose net as --pose")
+
 
 class TestParts:
     def test_a_detector_of_people(self, tmp_path, capsys):
@@ -169,9 +205,10 @@ class TestParts:
         metrics = train(capsys, tmp_path / "run", *YOLOF, *FIGURES, "--parts", "--pose", "pose_tiny")
         assert metrics["parts"] > 0
         assert loaded(tmp_path / "run").num_classes == 10
-        scored = ["eval", "--model", f"local-dir:{tmp_path / 'run'}", *FIGURES, "--pose", "pose_tiny", "--json"]
-        assert main(scored) == 0
+        scored = ["eval", "--model", f"local-dir:{tmp_path / 'run'}", *FIGURES, "--json"]
+        assert main([*scored, "--pose", "pose_tiny"]) == 0
         assert output(capsys)["part_ap50"] == metrics["part_ap50"]
+        fails(capsys, *scored, match="joints a pose net had found; give that pose net as --pose")
 
     @pytest.mark.parametrize("groups", [None, "head,arm", "all"])
     def test_a_network(self, groups, tmp_path, capsys):
@@ -184,6 +221,15 @@ class TestParts:
         again = output(capsys)
         assert {**metrics, **again} == {**again, **metrics}
         assert again["top1"] == metrics["top1"]
+
+    def test_segments_are_as_long_in_scoring_as_in_training(self, tmp_path, capsys):
+        args = [*CSN, *FIGURES, "--groups", "hip", "--seconds", "0.375"]
+        metrics = train(capsys, tmp_path / "run", *args)
+        scored = ["eval", "--model", f"local-dir:{tmp_path / 'run'}", *FIGURES, "--json"]
+        assert main(scored) == 0
+        assert output(capsys)["segments"] == metrics["segments"] == 16
+        assert main([*scored, "--seconds", "0.75"]) == 0
+        assert output(capsys)["segments"] == 8
 
     def test_a_network_resumed(self, tmp_path, capsys):
         args = [*CSN, *FIGURES, "--groups", "hip"]
@@ -230,6 +276,17 @@ class TestTasks:
             with torch.device("meta"):
                 assert default_recipe(parsed, actionzoo.create(model)) == expected
         assert default_recipe(parsed, torch.nn.Linear(1, 1)) is None
+
+    @pytest.mark.parametrize(("key", "expected"), [("parts", "detector"), ("csn", "segments")])
+    def test_recipes_of_saved_small_networks(self, saved, key, expected):
+        parsed = build_parser().parse_args(["train", "--model", saved[key], "--output", "runs"])
+        assert default_recipe(parsed, actionzoo.create(saved[key])) == expected
+
+    def test_frames_of_files_are_not_kept(self, challenge):
+        task, _ = self.task("--data", str(challenge), model="ipcsn_tiny")
+        assert task._kept is None
+        task, _ = self.task(*FIGURES, model="ipcsn_tiny")
+        assert task._kept is not None
 
     def test_photographs_train_a_yolof_too(self, tmp_path):
         root = tmp_path / "photos"
@@ -298,6 +355,8 @@ class TestErrors:
         [
             (["--model", "csn", *FIGURES, "--parts"], "unrecognized arguments: --parts"),
             (["--model", "csn", *FIGURES, "--split", "dev"], "unknown split 'dev'"),
+            (["--model", "pcf", *FIGURES, "--batch-size", "4"], "--batch-size: a pcf_* model is scored one video"),
+            (["--model", "pcf", *FIGURES, "--workers", "2"], "--workers: a pcf_* model is scored one video"),
             (["--model", "csn", "--data", "challenge", "--split", "test"], "test/gt_vid_result.json"),
         ],
     )

@@ -114,7 +114,7 @@ class TestEvaluate:
     def test_the_truth(self):
         source = videos()
         model = Oracle(source)
-        result = evaluate_parts(model, source)
+        result = evaluate_parts(model, source, every=1)
         metrics = result.metrics
         assert (metrics["videos"], metrics["frames"]) == (4, 4 * FRAMES)
         assert (metrics["video_accuracy"], metrics["people_ap50"], metrics["part_ap50"]) == (100, 100, 100)
@@ -133,13 +133,13 @@ class TestEvaluate:
     def test_a_segment_a_frame_is_perfect(self):
         source = videos(2)
         source.rate = 0.5
-        metrics = evaluate_parts(Oracle(source), source).metrics
+        metrics = evaluate_parts(Oracle(source), source, every=1).metrics
         assert (metrics["roc"], metrics["psc"], metrics["state_accuracy"]) == (99.99, 100, 100)
 
     def test_damage_scores_as_by_hand(self):
         source = videos()
         model = damaged(Oracle(source))
-        result = evaluate_parts(model, source)
+        result = evaluate_parts(model, source, every=1)
         truth, prediction = by_hand(source, model.parsed)
         assert result.prediction == prediction
         assert result.correctness == part_state_correctness(truth, prediction)
@@ -150,7 +150,7 @@ class TestEvaluate:
         for group in PART_GROUPS:
             assert result.metrics[f"state_accuracy_{group}"] == round(expected[group], 2)
         # less than the truth in every respect
-        best = evaluate_parts(Oracle(source), source).metrics
+        best = evaluate_parts(Oracle(source), source, every=1).metrics
         for key in ("roc", "psc", "state_accuracy_arm", "state_accuracy_head", "people_ap50", "part_ap50"):
             assert result.metrics[key] < best[key]
         assert result.metrics["roc"] <= result.metrics["video_accuracy"]
@@ -158,7 +158,7 @@ class TestEvaluate:
     def test_average_precision_of_people_and_parts(self):
         source = videos()
         model = damaged(Oracle(source))
-        metrics = evaluate_parts(model, source).metrics
+        metrics = evaluate_parts(model, source, every=1).metrics
         none, people, by_part = torch.zeros(0, 4), ([], []), {part: ([], []) for part in PARTS}
         for i in range(4):
             for name, content in source.annotations(i).items():
@@ -177,11 +177,13 @@ class TestEvaluate:
         aps = [box_average_precision(*rows) for rows in by_part.values()]
         assert metrics["part_ap50"] == round(100 * sum(aps) / 10, 2)
 
-    @pytest.mark.parametrize(("looks", "asked", "scored"), [(5, None, 5), (1, 5, 5), (5, 1, 1), (4, 5, 5)])
+    @pytest.mark.parametrize(
+        ("looks", "asked", "scored"), [(5, None, 5), (1, None, 5), (4, None, 5), (5, 1, 1), (2, 4, 4)]
+    )
     def test_which_frames_are_scored(self, looks, asked, scored):
         source = videos()
         model = Oracle(source, every=looks)
-        metrics = evaluate_parts(model, source, every=asked).metrics
+        metrics = evaluate_parts(model, source, **({} if asked is None else {"every": asked})).metrics
         truth, prediction = by_hand(source, model.parsed, scored)
         assert metrics["frames"] == 4 * FRAMES // scored
         assert metrics["psc"] == round(25 * sum(part_state_correctness(truth, prediction).values()), 2)
@@ -195,10 +197,10 @@ class TestEvaluate:
         source = NoiseVideos(((0, 2), (0,), ()))
         source.length = lambda i: 6
         model = Oracle(source, every=3)
-        metrics = evaluate_parts(model, source).metrics
+        metrics = evaluate_parts(model, source, every=3).metrics
         assert (metrics["videos"], metrics["frames"], metrics["roc"], metrics["people_ap50"]) == (3, 3, 99.99, 100)
         empty = NoiseVideos(((0,),))
-        metrics = evaluate_parts(Oracle(empty, every=3), empty).metrics
+        metrics = evaluate_parts(Oracle(empty, every=3), empty, every=3).metrics
         assert set(metrics) == {"videos", "frames", "roc", "video_accuracy", "video_accuracy_interval", "psc"}
         assert json.loads(json.dumps(metrics)) == metrics
 
@@ -217,6 +219,62 @@ class TestEvaluate:
         write_part_predictions(tmp_path / "pred", result.prediction)
         actions = json.loads((tmp_path / "pred" / "pred_vid_result.json").read_text())
         assert actions == before["action"]
+
+    @pytest.mark.parametrize("number", [False, True], ids=["names", "numbers"])
+    def test_actions_are_answered_as_the_annotations_give_them(self, number, tmp_path):
+        source = videos(3)
+        labels = [3, 11, 3] if number else ["3", "11", "3"]
+        source.truth = {"action": {source.name(i): label for i, label in enumerate(labels)}}
+        source.action = lambda i: str(labels[i])
+        model = Oracle(source)
+        # one that is wrong, and none of these videos'
+        model.parsed[2] = model.parsed[2]._replace(action="7")
+        result = evaluate_parts(model, source)
+        assert list(result.prediction["action"].values()) == ([3, 11, 7] if number else ["3", "11", "7"])
+        assert result.metrics["video_accuracy"] == 66.67
+        write_part_predictions(tmp_path / "pred", result.prediction)
+        read = json.loads((tmp_path / "pred" / "pred_vid_result.json").read_text())
+        assert read == {**source.truth["action"], source.name(2): 7 if number else "7"}
+
+    def test_a_name_where_there_are_numbers(self):
+        source = videos(1)
+        source.truth, source.action = {"action": {source.name(0): 3}}, lambda i: "3"
+        model = Oracle(source)
+        model.parsed[0] = model.parsed[0]._replace(action="bowing")
+        with pytest.raises(ValueError, match="actions are numbers in the annotations, and the model says 'bowing'"):
+            evaluate_parts(model, source)
+
+    @pytest.mark.parametrize(
+        ("damage", "message"),
+        [
+            (lambda frames: frames["img_00001.json"].pop("humans"), "expected a dictionary with 'humans'"),
+            (lambda frames: frames.update({"img_1.json": {"humans": []}}), r"img_00001.json and so on, got 'img_1"),
+            (lambda frames: frames.update({"first": {"humans": []}}), "name of a frame to end in its number"),
+        ],
+        ids=["people", "spelling", "no-number"],
+    )
+    def test_annotations_are_checked_before_anything_is_parsed(self, damage, message):
+        source = videos(3)
+        model, own = Oracle(source), source.annotations
+
+        def annotations(i):
+            frames = copy.deepcopy(own(i))
+            if i == 2:
+                damage(frames)
+            return frames
+
+        source.annotations = annotations
+        with pytest.raises(ValueError, match=message):
+            evaluate_parts(model, source)
+        assert model.seen == []
+
+    def test_two_videos_of_one_name(self):
+        source = videos(2)
+        model = Oracle(source)
+        source.name = lambda i: "same"
+        with pytest.raises(ValueError, match="2 videos have 1 names"):
+            evaluate_parts(model, source)
+        assert model.seen == []
 
     def test_errors(self):
         with pytest.raises(ValueError, match="there is no video to score"):

@@ -93,6 +93,12 @@ class OneFrame:
     def __len__(self):
         return 8
 
+    def name(self, i):
+        return f"frame_{i}"
+
+    def action(self, i):
+        return "stand"
+
     def annotations(self, i):
         # the last pixel counts in
         return {"img_00001.json": {"humans": [{"number": 1, "box": [16, 12, 27, 35], "parts": {}}]}}

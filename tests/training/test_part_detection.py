@@ -210,6 +210,18 @@ class TestData:
         other = people.pose()
         nn.init.constant_(other.head.bias, 0.1)
         changes = [{"frames_per_video": 2}, {"jitter": 0.1}, {"dots": False}, {"pose": None}, {"pose": other}]
+        actions = videos("train", 6)
+        actions.action = lambda i: "other"
+        named = videos("train", 6)
+        named.name = lambda i: f"other {i}"
+        others = [actions, named, FigurePartVideos(actions.figures, every=2)]
+        same = {"name": "figures", "pose": people.pose()}
+        identities = {
+            PartDetectionTask({"train": own, "test": videos("test", 3)}, **same).identity()
+            for own in (videos("train", 6), *others)
+        }
+        assert identity() in identities
+        assert len(identities) == 4
         changes += [
             {"grower": BoxGrower(max_growth=1.2)},
             {"dots": PoseDotEncoder(min_radius=5)},
@@ -218,6 +230,22 @@ class TestData:
         assert len({identity(**change) for change in ({}, *changes)}) == len(changes) + 1
         assert identity() == identity()
         assert task().describe() == "body parts: 6 train, 3 test videos, 1 frames of each, with pose dots"
+
+    def test_a_worker_cannot_ask_a_gpu_for_joints(self, monkeypatch):
+        pose = people.pose().to("meta")
+        monkeypatch.setattr("actionzoo.training.part_detection.get_worker_info", lambda: object())
+        with pytest.raises(RuntimeError, match=r"the pose net is on meta, .*cache=True"):
+            self.dataset(pose=pose, cache=False)[0]
+
+    @pytest.mark.parametrize(
+        ("args", "expected"),
+        [({}, (True, True)), ({"dots": False}, (True, False)), ({"pose": None}, (False, False))],
+        ids=["dots", "no-dots", "no-pose"],
+    )
+    def test_what_the_detector_saw_is_noted(self, args, expected):
+        cfg = {"input_size": (3, 48, 48)}
+        task(**args).configure(cfg, RECIPE)
+        assert (cfg["task_args"]["pose"], cfg["task_args"]["dots"]) == expected
 
 
 class TestStep:
@@ -328,8 +356,9 @@ class TestRefusals:
             task(pose=None, dots=PoseDotEncoder())
         with pytest.raises(ValueError, match="need joints: give the pose net"):
             task(pose=None, grower=BoxGrower())
-        with pytest.raises(ValueError, match="flip pairs are known for the joint orders coco, mpii"):
-            task(pose=people.pose(num_joints=14))
+        for dots in (None, False):
+            with pytest.raises(ValueError, match=r"the order of the pose net's joints is .* coco or mpii; take a pose"):
+                task(pose=people.pose(num_joints=14), dots=dots)
         with pytest.raises(ValueError, match="frames_per_video is at least 1"):
             task(frames_per_video=0)
         with pytest.raises(ValueError, match=r"scales pictures itself.*min_size"):

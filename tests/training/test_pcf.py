@@ -1,7 +1,9 @@
 import copy
+import inspect
 import json
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from actionzoo.data.part_videos import FigurePartVideos
 from actionzoo.models import CSN, YOLOF
 from actionzoo.models.segments import PART_GROUPS, SegmentLabeler
 from actionzoo.training import PCF_STAGES, evaluate_parts, pcf_recipes, recipes, train_pcf
+from actionzoo.training._pcf_stages import StageTrainer
 from tests import persons
 
 FRAMES = 12
@@ -265,8 +268,122 @@ class TestParts:
     def test_no_dots_where_the_model_has_none(self, tmp_path):
         model = parser(dots=False)
         train(tmp_path / "run", model, stages=["parts"])
+        with pytest.raises(ValueError, match="was begun with dots False and not True"):
+            train(tmp_path / "run", parser(), stages=["parts"], resume=True)
+        (tmp_path / "run" / "settings.json").unlink()
         with pytest.raises(ValueError, match="parts was trained with another files"):
             train(tmp_path / "run", parser(), stages=["parts"], resume=True)
+
+
+class TestCalls:
+    """What several calls for one folder have in common."""
+
+    @pytest.fixture
+    def tasks(self, monkeypatch):
+        """The tasks that would be trained."""
+        seen = []
+        monkeypatch.setattr(
+            "actionzoo.training._pcf_stages.fit", lambda net, task, *_, **__: seen.append(task) or {"top1": 0.0}
+        )
+        return seen
+
+    def test_a_pose_net_that_is_kept_is_not_replaced(self, tasks, tmp_path):
+        folder, mine = tmp_path / "run", parser()
+        torch.nn.init.constant_(mine.pose.head.bias, 0.25)
+        train(folder, mine, stages=["people"])
+        kept = loaded(folder / "pose")
+        assert same(kept, mine.pose)
+        with pytest.raises(ValueError, match="pose holds another pose net than the one that is given"):
+            train(folder, parser(), stages=["video"])
+        assert same(loaded(folder / "pose"), kept)
+        # the same one again, or none
+        train(folder, copy.deepcopy(mine), stages=["video"])
+        model = parser()
+        train(folder, model, stages=["video"], given=())
+        assert same(model.pose, kept)
+        assert same(loaded(folder / "pose"), kept)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"seconds": 0.5}, "begun with seconds 0.75 and not 0.5"),
+            ({"clips": 2, "every": 3}, "every 5 and not 3, clips 1 and not 2"),
+            ({"shared": False}, "shared True and not False"),
+            ({"grower_args": {"threshold": 0.4}}, "grower_args"),
+        ],
+        ids=["seconds", "clips", "shared", "grower"],
+    )
+    def test_other_settings_are_refused(self, tasks, tmp_path, change, message):
+        train(tmp_path / "run", stages=["people"])
+        with pytest.raises(ValueError, match=message):
+            train(tmp_path / "run", parser(**change), stages=["video"])
+        train(tmp_path / "run", stages=["video"])
+        assert len(tasks) == 2
+
+    def test_a_call_that_is_refused_settles_nothing(self, tasks, tmp_path):
+        model = parser(seconds=0.5)
+        model.video_net = CSN(num_classes=6, **NET)
+        with pytest.raises(ValueError, match="was not built by"):
+            train(tmp_path / "run", model, stages=["video"])
+        assert not (tmp_path / "run").exists()
+        train(tmp_path / "run", stages=["video"])
+
+    @pytest.mark.parametrize(
+        ("figures", "workers", "frames"), [(True, 0, True), (True, 2, False), (False, 0, False), (False, 2, False)]
+    )
+    def test_what_is_kept_in_memory(self, tasks, tmp_path, figures, workers, frames):
+        class Others:
+            """Videos that are no figures."""
+
+            def __init__(self, own):
+                self.own = own
+
+            def __len__(self):
+                return len(self.own)
+
+            def __getattr__(self, name):
+                return getattr(self.own, name)
+
+        data = splits() if figures else {split: Others(own) for split, own in splits().items()}
+        train(tmp_path / "run", splits=data, stages=["parts", "video"], workers=workers)
+        parts, video = tasks
+        assert parts.cache
+        assert (video._kept is not None) == frames
+
+    @pytest.mark.parametrize(("device", "expected"), [(None, "cuda:3"), ("cpu", "cpu")])
+    def test_where_the_whole_is_scored(self, monkeypatch, device, expected):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setenv("LOCAL_RANK", "3")
+        trainer = StageTrainer(parser(), splits(), Path("run"), "", [], [], 0, device, False)
+        assert str(trainer.device) == expected
+        assert inspect.signature(train_pcf).parameters["device"].default is None
+
+    def test_a_finished_stage_of_other_precision_or_annotations_is_refused(self, finished):
+        again = {"name": "figures", "resume": True}
+        with pytest.raises(ValueError, match="people was trained with another amp"):
+            train(finished[0], amp="bf16", **again)
+        every = {split: FigurePartVideos(own.figures, every=2) for split, own in splits().items()}
+        with pytest.raises(ValueError, match="people was trained with another files"):
+            train(finished[0], splits=every, **again)
+
+    def test_labels_of_an_earlier_call_are_the_same(self, tmp_path):
+        data = splits()
+        for source in data.values():
+            own = source.annotations
+
+            def annotations(i, own=own):
+                frames = own(i)
+                for content in frames.values():
+                    for person in content["humans"]:
+                        person["parts"]["head"]["verb"] += "_head_side"
+                return frames
+
+            source.annotations = annotations
+        first, again = parser(), parser()
+        train(tmp_path / "run", first, stages=["states"], splits=data)
+        train(tmp_path / "run", again, stages=["video"], splits=data)
+        assert {label.states[0].endswith("_head_side") for label in again.labeler.vocabulary["head"]} == {True}
+        assert again.labeler.to_dict() == first.labeler.to_dict()
 
 
 class TestRecipes:

@@ -14,7 +14,7 @@ from actionzoo.data.figures import PART_STATES, PARTS, ActingFigures, part_group
 from actionzoo.data.part_videos import FigurePartVideos
 from actionzoo.models.segments import PART_GROUPS, SegmentLabel, SegmentLabeler
 from actionzoo.training import SegmentTask, fit, recipes, score_task, segment_loss
-from actionzoo.training._segment_classes import groups_of, vocabulary_of
+from actionzoo.training._segment_classes import groups_of, kept_vocabulary, vocabulary_of
 
 SMALL = {"width": 4, "depths": (1, 1), "input_size": (3, 4, 32, 32), "stride": 2}
 RECIPE = recipes["segments"].override(epochs=2, batch_size=4, warmup_epochs=0)
@@ -161,6 +161,55 @@ class TestLabels:
             states.rename(["walk"])
         with pytest.raises(ValueError, match="states of arm, not of head"):
             task("head").rename(backwards)
+
+
+class TestNames:
+    """Labels and their names, of which several may be the same."""
+
+    TWICE = SegmentLabel("bowling", "head", ("touch_head_side",))
+    ONCE = SegmentLabel("bowling", "head", ("up",))
+
+    def labeler(self, *heads):
+        others = {group: [("a", *["none"] * len(parts))] for group, parts in PART_GROUPS.items()}
+        return SegmentLabeler({**others, "head": [(label.action, *label.states) for label in heads]})
+
+    def test_a_name_that_may_be_read_in_two_ways_is_refused(self):
+        with pytest.raises(ValueError, match="may mean touch_head_side of 'bowling' or side of 'bowling_head_touch'"):
+            vocabulary_of([str(self.ONCE), str(self.TWICE)], ["head"])
+        twice = SegmentLabel("a_R_arm_b_L_arm_c", "arm", ("d", "e"))
+        with pytest.raises(ValueError, match="may mean b and c_R_arm_d_L_arm_e of 'a' or"):
+            vocabulary_of([str(twice)], ["arm"])
+        known = vocabulary_of([str(self.ONCE), str(self.TWICE)], ["head"], [self.TWICE])
+        assert known.vocabulary["head"] == (self.ONCE, self.TWICE)
+
+    def test_the_vocabulary_is_saved_with_the_network(self, tmp_path):
+        data = task("head", labeler=self.labeler(self.ONCE, self.TWICE))
+        model = net(data)
+        data.configure(model.pretrained_cfg, PLAIN)
+        model.save_pretrained(tmp_path / "net")
+        cfg = actionzoo.create(f"local-dir:{tmp_path / 'net'}").pretrained_cfg
+        labeler, groups = kept_vocabulary(cfg)
+        assert (labeler.to_dict(), groups) == (data.labeler.to_dict(), ("head",))
+        assert cfg["task_args"]["seconds"] == 2.0
+        # as a task of the same data numbers them, its own labels are told by their names
+        data.rename(list(reversed(cfg["classes"])))
+        assert data.labeler.vocabulary["head"] == (self.TWICE, self.ONCE)
+        # nor do the names of other classes mean these labels
+        assert kept_vocabulary({**cfg, "classes": ("x", "y")}) is None
+        other = actionzoo.create(f"local-dir:{tmp_path / 'net'}", num_classes=5)
+        assert kept_vocabulary(other.pretrained_cfg) is None
+
+    def test_actions_have_no_vocabulary(self):
+        data = task("action")
+        model = net(data)
+        data.configure(model.pretrained_cfg, PLAIN)
+        assert model.pretrained_cfg["task_args"] == {"groups": []}
+        assert kept_vocabulary(model.pretrained_cfg) is None
+
+    def test_groups_are_told_by_names(self):
+        names = [str(self.ONCE), str(self.TWICE), "bowling_R_arm_up_L_arm_to_face"]
+        assert groups_of(names) == ("head", "arm")
+        assert groups_of([*names, "bowling"]) == ()
 
 
 class TestClips:
