@@ -1,5 +1,6 @@
 """What a case is made of: an operation, its sizes, and the providers that compute it."""
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ class Provider:
     """Third-party package that it needs; where that is missing the provider is skipped by name."""
     reference: Callable[..., Any] | None = None
     """`reference(state, *inputs)`: what it computes, where that is not what the case computes."""
+    prepare: Callable[[Any], Any] | None = None
+    """What is done to the inputs beforehand, outside the time: another layout."""
     compiles: bool = True
     """Whether `torch.compile` is of use; Python loops over data only take minutes to trace."""
     forward_only: bool = False
@@ -73,7 +76,7 @@ class Case:
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     backward: bool = True
     compiled: bool = False
-    """Whether `--quick` measures the compiled form too."""
+    """Whether `--quick` measures our compiled form too."""
     looser: float = 1.0
     """Factor of the tolerances, for deep networks."""
 
@@ -83,11 +86,16 @@ def function(call: Callable[..., Any]) -> Callable[[State], Built]:
     return lambda state: (call, {})
 
 
+def is_parameter(name: str, value: Tensor) -> bool:
+    """Whether an entry of a state dict is differentiated by; running statistics are not."""
+    return value.is_floating_point() and "running_" not in name
+
+
 def with_state(call: Callable[..., Any]) -> Callable[[State], Built]:
     """Build a provider from a function of the weights and the inputs."""
 
     def build(state: State) -> Built:
-        own = {name: value.clone().requires_grad_(value.is_floating_point()) for name, value in state.items()}
+        own = {name: value.clone().requires_grad_(is_parameter(name, value)) for name, value in state.items()}
         return (lambda *inputs: call(own, *inputs)), {name: v for name, v in own.items() if v.requires_grad}
 
     return build
@@ -98,7 +106,7 @@ def module(
 ) -> Callable[[State], Built]:
     """Build a provider from a module in eval mode, which takes the weights, renamed where its names differ.
 
-    The gradients of renamed weights are not compared, those of the inputs are.
+    Gradients are compared for the weights that keep their names, and for the inputs.
     """
 
     def build(state: State) -> Built:
@@ -107,7 +115,7 @@ def module(
         if like is not None:
             network = network.to(like.device, like.dtype)
         network.load_state_dict(dict(state) if rename is None else rename(state))
-        return network, (dict(network.named_parameters()) if rename is None else {})
+        return network, dict(network.named_parameters())
 
     return build
 
@@ -116,6 +124,7 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
     """State dict of a module whose normalisation statistics are drawn at random: with 0 and 1 they hide mistakes."""
     for layer in network.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None:
+            assert layer.running_var is not None
             layer.running_mean.uniform_(-0.1, 0.1)
             layer.running_var.uniform_(0.8, 1.2)
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
