@@ -59,7 +59,7 @@ def stir(*nets):
                 if x.is_floating_point() and x.ndim == 1:
                     x.add_(0.3 * (torch.rand_like(x) if name.endswith("var") else torch.randn_like(x)))
                 elif name.endswith("classifier.weight"):
-                    x.mul_(100)
+                    x.mul_(15)
 
 
 def labeler(**groups):

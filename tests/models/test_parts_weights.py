@@ -91,7 +91,8 @@ def test_the_page_shows_what_the_study_found(study, monkeypatch):
 def test_the_page_shows_the_card():
     metrics = actionzoo.list_weights(NAME)[0].config["metrics"]
     page = PAGE.read_text(encoding="utf-8").split("<!-- pcf_tiny:begin -->")[1].split("<!-- pcf_tiny:end -->")[0]
-    rows = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in page.splitlines() if line.count("|") == 3}
+    cells = [[cell.strip() for cell in line.split("|")] for line in page.splitlines() if line.count("|") == 3]
+    rows = {name: value for _, name, value, _ in cells}
     groups = [metrics[f"state_accuracy_{group}"] for group in ("head", "arm", "hand", "hip", "leg", "foot")]
     low, high = metrics["video_accuracy_interval"]
     assert rows == {

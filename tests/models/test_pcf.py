@@ -412,7 +412,10 @@ class TestParse:
         assert len(video.segments) == 3
         for start, stop, states in video.segments:
             expected = model.decide(model.recognise(pixels[:, start:stop]))
-            assert {part: state.state for part, state in states.items()} == {k: v.state for k, v in expected.items()}
+            assert states.keys() == expected.keys()
+            for part, (state, score) in expected.items():
+                assert states[part].state == state
+                assert states[part].score == pytest.approx(score, rel=1e-4)
         assert list(video.people) == [0, 4, 8]
         for t, people in video.people.items():
             (expected,) = model.detect(pixels[:, t][None].to(device).float() / 255)
@@ -517,8 +520,9 @@ class TestFrozen:
         part.train()
         setattr(model, name, part)
         assert getattr(model, name) is part
-        for mode in (True, False, True):
-            model.train(mode)
+        for mode in (None, True, False, True):
+            if mode is not None:
+                model.train(mode)
             assert not any(module.training for module in part.modules())
         assert not any(p.requires_grad for p in part.parameters())
 
