@@ -62,14 +62,14 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> str:
         **{f"{name}s": (f"left_{name}", f"right_{name}") for name in ("arm", "leg", "hand")},
         "feet": ("left_foot", "right_foot"),
     }
-    lines = [f"| crops | AP | AP50 | {' | '.join(groups)} |", f"|{'---|' * (len(groups) + 3)}"]
+    lines = [f"| crops | found | AP | AP50 | {' | '.join(groups)} |", f"|{'---|' * (len(groups) + 4)}"]
     for name, rows in runs.items():
-        columns = [[row["part_coco_ap"] for row in rows], [row["part_ap50"] for row in rows]]
+        columns = [[row[key] for row in rows] for key in ("part_found", "part_coco_ap", "part_ap50")]
         columns += [
             [statistics.mean(row[f"ap50_{part}"] for part in parts) for row in rows] for parts in groups.values()
         ]
-        cells = [f"{statistics.mean(values):.1f} ({', '.join(f'{v:.1f}' for v in values)})" for values in columns[:2]]
-        cells += [f"{statistics.mean(values):.1f}" for values in columns[2:]]
+        cells = [f"{statistics.mean(values):.1f} ({', '.join(f'{v:.1f}' for v in values)})" for values in columns[:3]]
+        cells += [f"{statistics.mean(values):.1f}" for values in columns[3:]]
         lines.append(f"| {TITLES[name]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

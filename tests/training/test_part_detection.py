@@ -25,6 +25,7 @@ from actionzoo.layers import (
 from actionzoo.metrics import box_average_precision, coco_box_ap
 from actionzoo.models.part_people import dotted_crop, pose_keypoints
 from actionzoo.training import PartDetectionTask, Recipe, StepTools, fit, recipes
+from actionzoo.training.part_detection import _share_found
 from tests import people, persons
 
 RECIPE = recipes["detector"].override(epochs=2, batch_size=4, lr=1e-2, hflip=0.5)
@@ -303,11 +304,26 @@ class TestScore:
             )
         return truth, found
 
+    def test_a_part_is_found_by_its_surest_box_alone(self):
+        box, far = torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([[30.0, 30.0, 40.0, 40.0]])
+        # 10 x 10 against 10 x 10 shifted by k share (10 - k) / (10 + k): 0.33 for 5, 0.25 for 6
+        near, off = box + torch.tensor([5.0, 0.0, 5.0, 0.0]), box + torch.tensor([6.0, 0.0, 6.0, 0.0])
+        none = (torch.zeros(0, 4), torch.zeros(0))
+        found = [
+            (near, torch.tensor([0.1])),
+            (off, torch.tensor([0.9])),
+            (torch.cat([far, near]), torch.tensor([0.2, 0.3])),
+            (torch.cat([far, near]), torch.tensor([0.3, 0.2])),
+            none,
+            (near, torch.tensor([0.5])),
+        ]
+        assert _share_found(found, [box] * 5 + [torch.zeros(0, 4)]) == 2 / 5
+
     def test_every_part_by_itself(self):
         truth, found = self.rows()
         model, built = Planted(found).train(), task(pose=None)
         metrics = built.score(model, DataLoader(truth, 2, collate_fn=built.collate), "cpu", False).metrics
-        ap50, ap = {}, []
+        ap50, ap, right = {}, [], []
         for label, part in enumerate(PARTS, 1):
             boxes = [[b.tolist() for b, k in zip(boxes, labels) if k == label] for _, boxes, labels in truth]
             if not any(boxes):
@@ -318,10 +334,20 @@ class TestScore:
                 pairs.append((out["boxes"][mine].reshape(-1, 4), out["scores"][mine]))
             wanted = [torch.tensor(rows).reshape(-1, 4) for rows in boxes]
             ap50[part], _ = box_average_precision(pairs, wanted), ap.append(coco_box_ap(pairs, wanted)["ap"])
+            hits, total = 0, 0
+            for (found_boxes, scores), true_boxes in zip(pairs, boxes):
+                total += len(true_boxes)
+                if len(found_boxes):
+                    x1, y1, x2, y2 = found_boxes[int(scores.argmax())].tolist()
+                    for a, b, c, d in true_boxes:
+                        shared = max(min(x2, c) - max(x1, a), 0) * max(min(y2, d) - max(y1, b), 0)
+                        hits += shared / ((x2 - x1) * (y2 - y1) + (c - a) * (d - b) - shared) >= 0.3
+            right.append(hits / total)
         assert set(ap50) == set(PARTS) - {"hip"}
         assert len(set(ap50.values())) > 2
         assert metrics["part_ap50"] == round(100 * np.mean(list(ap50.values())), 2)
         assert metrics["part_coco_ap"] == round(100 * np.mean(ap), 2)
+        assert metrics["part_found"] == round(100 * np.mean(right), 2)
         assert {name: value for name, value in metrics.items() if name.startswith("ap50_")} == {
             f"ap50_{part}": round(100 * value, 2) for part, value in ap50.items()
         }
