@@ -40,10 +40,10 @@ def mixture_weights(losses: Tensor | Sequence[Tensor | float], mode: str = "mean
         raise ValueError(f"losses must be one-dimensional with one loss per stage, got shape {tuple(values.shape)}")
     values = values.double() if values.dtype == torch.float64 else values.float()
 
-    low, high = values.min(), values.max()
+    low, high = values.aminmax()
     spread = high - low
     # where all losses are equal the quotient is 0/0; the divisor is replaced before dividing
-    first = 1 - (values - low) / torch.where(spread > 0, spread, torch.ones_like(spread))
+    first = 1 - (values - low) / torch.where(spread > 0, spread, 1.0)
     if mode == "mean":
         second = values.mean()
     elif mode == "ratio":
@@ -51,7 +51,8 @@ def mixture_weights(losses: Tensor | Sequence[Tensor | float], mode: str = "mean
     else:
         second = 1.0
     weights = first + second
-    return torch.where(torch.isfinite(values).all() & torch.isfinite(weights).all(), weights, torch.ones_like(weights))
+    # a loss that is not finite leaves a weight that is not
+    return torch.where(weights.isfinite().all(), weights, 1.0)
 
 
 class WeightedAttentionMixture(nn.Module):

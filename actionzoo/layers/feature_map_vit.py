@@ -138,7 +138,8 @@ class FeatureMapViT(nn.Module):
         """
         if x.ndim != 4 or x.shape[1] != self.dim or 0 in x.shape[2:]:
             raise ValueError(f"expected a feature map (B, {self.dim}, H, W), got shape {tuple(x.shape)}")
-        tokens = rearrange(x, "b c h w -> b (h w) c") + self.positions((x.shape[2], x.shape[3]))
+        # a sum with the transposed view would keep its layout, and every layer after it would go across memory
+        tokens = rearrange(x, "b c h w -> b (h w) c").contiguous() + self.positions((x.shape[2], x.shape[3]))
         attention: list[Tensor] = []
         for block in self.blocks:
             if self.grad_checkpointing and self.training and not return_attention:

@@ -1,6 +1,7 @@
 """Serialized attention of PRF-Net: a feature map of any size to one vector, through a few tokens."""
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from timm.layers import Attention, Mlp
 from torch import Tensor, nn
@@ -56,8 +57,16 @@ class SerializedAttention(nn.Module):
         """
         if x.ndim != 4 or x.shape[1] != self.in_ch:
             raise ValueError(f"expected a feature map (B, {self.in_ch}, H, W), got shape {tuple(x.shape)}")
-        x = self.act(self.bn(self.reduce(self.pool(x))))
-        return rearrange(x, "b c h w -> b (h w) c") + self.pos_embed
+        x = self.act(self.bn(self.reduce(self._pooled(x))))
+        # a sum with the transposed view would keep its layout, and every layer after it would go across memory
+        return rearrange(x, "b c h w -> b (h w) c").contiguous() + self.pos_embed
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        """`self.pool` without its detours on the CPU: copying a map cell by cell, equal cells one by one."""
+        cells = x.shape[2] // self.tokens
+        if torch.compiler.is_compiling() or x.shape[2:] != (cells * self.tokens, cells * self.tokens) or not cells:
+            return self.pool(x)
+        return x if cells == 1 else F.avg_pool2d(x, cells)
 
     def attend(self, x: Tensor) -> Tensor:
         """Attention module: `(B, tokens ** 2, dim)` -> the same shape, attended."""
