@@ -93,7 +93,9 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Bars of every provider's time over ours, on a logarithmic axis, and ours' share of the floor beside its name.
+    """Bars of the providers' times over ours, on a logarithmic axis, to the right where ours is faster.
+
+    A column for either pass. Above the bars of a case stand its name, our time and its share of the floor.
 
     Raises:
         ImportError: If matplotlib is missing.
@@ -102,28 +104,56 @@ def draw(result: dict[str, Any], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError('pictures need matplotlib: pip install "actionzoo[eval]"') from error
-    kinds = kinds_of(result)
-    rows = [row for row in result["rows"] if kinds and kinds[0] in row["ratio_to_ours"]]
-    figure = Figure(figsize=(9, 1.2 + 0.16 * max(len(rows), 1)), layout="constrained")
-    axes = figure.subplots()
-    labels = []
-    for row in rows:
-        share = row["share_of_floor"].get(kinds[0])
-        suffix = "" if row["kind"] != "ours" or share is None else f"  [{share:.0%} of the limit]"
-        backward = " +backward" if "backward" in row["pass"] else ""
-        mode = "" if row["mode"] == "eager" else f", {row['mode']}"
-        labels.append(f"{row['case']} {row['dtype']}{backward}: {row['provider']}{mode}{suffix}")
-    axes.barh(
-        range(len(rows)), [row["ratio_to_ours"][kinds[0]] for row in rows], color=[COLORS[r["kind"]] for r in rows]
-    )
-    axes.set_yticks(range(len(rows)), labels, fontsize=6)
-    axes.invert_yaxis()
-    axes.axvline(1, color="black", linewidth=0.8)
-    if rows:
+    kind = (kinds_of(result) or ["no time"])[0]
+    rows = [row for row in result["rows"] if kind in row["ratio_to_ours"]]
+    passes = [name for name in ("forward", "forward+backward") if any(row["pass"] == name for row in rows)] or [""]
+    places = _places(rows)
+    figure = Figure(figsize=(4 + 3.6 * len(passes), 1 + 0.15 * max(len(places), 1)), layout="constrained")
+    for number, (name, axes) in enumerate(zip(passes, figure.subplots(1, len(passes), squeeze=False)[0])):
+        axes.set_title(name or "nothing was measured", fontsize=9)
+        axes.set_ylim(len(places) - 0.4, -0.6)
+        for row in (row for row in rows if row["pass"] == name):
+            ratio, place = row["ratio_to_ours"][kind], places[_key(row)]
+            if place == places[_group(row)]:
+                share = row["share_of_floor"].get(kind)
+                limit = "" if share is None else f", {share:.0%} of the limit"
+                axes.text(1, place, f" {row['times'][kind]['median'] / 1000:.3g} ms{limit}", fontsize=6, va="center")
+                continue
+            axes.barh(place, ratio - 1, left=1, height=0.8, color=COLORS[row["kind"]])
+            inside = f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"
+            axes.text(max(ratio, 1), place, f" {inside}", fontsize=6, va="center")
+        axes.axvline(1, color="black", linewidth=0.8)
         axes.set_xscale("log")
-    axes.set_xlabel(f"time ÷ ours, eager ({(kinds or ['no time'])[0]}), {result['facts']['device']}")
+        low, high = axes.get_xlim()
+        axes.set_xlim(min(low, 0.1), 3 * max(high, 3))
+        axes.tick_params("x", labelsize=6)
+        axes.set_yticks(list(places.values()), [label for label, *_ in places] if not number else [], fontsize=6)
+        for tick, key in zip(axes.get_yticklabels(), places):
+            tick.set_fontweight("bold" if len(key) == 3 else "normal")
+    colors = "blue: ours, grey: other libraries, light: plain loops"
+    figure.supxlabel(f"time ÷ ours, eager ({kind}), {result['facts']['device']}; {colors}", fontsize=8)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
+
+
+def _group(row: dict[str, Any]) -> tuple[str, ...]:
+    return f"{row['case']}, {row['dtype']}", row["case"], row["dtype"]
+
+
+def _key(row: dict[str, Any]) -> tuple[str, ...]:
+    """What a bar stands for in either pass; ours in eager mode, which all are compared with, is its group's heading."""
+    first = row["kind"] == "ours" and row["mode"] == "eager" and set(row["ratio_to_ours"].values()) == {1.0}
+    return _group(row) if first else (table_row(row, [])[0], *_group(row))
+
+
+def _places(rows: list[dict[str, Any]]) -> dict[tuple[str, ...], int]:
+    """Heights of the headings and bars, from above."""
+    groups: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for row in rows:
+        keys = groups.setdefault(_group(row), [_group(row)])
+        if _key(row) not in keys:
+            keys.append(_key(row))
+    return {key: place for place, key in enumerate(key for keys in groups.values() for key in keys)}
 
 
 def main(arguments: list[str] | None = None) -> int:
