@@ -1,8 +1,17 @@
+import os
 import random
+import signal
 
 import numpy as np
 import pytest
 import torch
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell's background job ignores Ctrl-C, which some tests press
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if not torch.cuda.is_available():
+    # our kernels run in Triton's interpreter; it reads this when a kernel is defined
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
