@@ -4,9 +4,6 @@ import functools
 import inspect
 import itertools
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from actionzoo.profile import count_macs
 from actionzoo.training import progressive_step, recipes
 
 from .paper_numbers import DOCS, NUMBERS, docs_table, number, with_tables
+from .studies import printed
 
 ROOT = Path(__file__).parents[1]
 CHECKS: dict[str, Callable[[], Any]] = {}
@@ -633,7 +631,7 @@ def test_docs_show_the_table(paper):
     assert with_tables(page) == page
 
 
-def test_the_results_on_figures_keep_the_order_of_table_3():
+def test_the_results_on_figures_keep_the_order_of_table_3(monkeypatch, capsys):
     """The page's table and the file it is made from say what the paper's Table 3 says."""
     kept_file = ROOT / "benchmarks" / "results" / "bodypart_figures.json"
     kept = json.loads(kept_file.read_text())
@@ -641,7 +639,5 @@ def test_the_results_on_figures_keep_the_order_of_table_3():
     for run in kept["runs"].values():
         assert run["pckh"] >= 90
         assert all(run["map"] > stream["map"] for stream in run["streams"].values())
-    command = [sys.executable, "benchmarks/papers/bodypart_table.py", "--from-json", str(kept_file)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=env)
-    assert done.stdout.strip() in (ROOT / "docs" / "papers" / "bodypart.md").read_text(encoding="utf-8")
+    shown = printed("bodypart_table.py", kept_file, monkeypatch, capsys)
+    assert shown in (ROOT / "docs" / "papers" / "bodypart.md").read_text(encoding="utf-8")

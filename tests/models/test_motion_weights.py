@@ -1,9 +1,6 @@
 """The bundled keypoint detector and instance-guided network do on fresh figures what their cards say."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ import torch
 import actionzoo
 from actionzoo.data import ActingFigures
 from actionzoo.training import instance_figures_task, keypoint_figures_task, score_task
+from tests.studies import printed
 
 ROOT = Path(__file__).parents[2]
 DETECTOR, NETWORK = "keypointrcnn_tiny.figures_sports20", "instance_action_tiny.motion"
@@ -49,17 +47,17 @@ def test_the_network_is_built_on_the_detector():
 
 
 def test_people_and_joints_of_fresh_figures_are_found():
-    task = keypoint_figures_task("crowd+pose", length=500, size=160, seed=1)
+    task = keypoint_figures_task("crowd+pose", length=200, size=160, seed=1)
     found = score_task(actionzoo.create(DETECTOR), task, batch_size=10).metrics
     assert found["ap50"] > 88
     assert found["keypoint_ap"] > 60
 
 
 def test_actions_of_fresh_figures_are_told():
-    task = instance_figures_task("motion", length=480, figures_seed=1, progress=False)
+    task = instance_figures_task("motion", length=240, figures_seed=1, progress=False)
     found = score_task(actionzoo.create(NETWORK), task).metrics
     assert found["empty"] <= 2
-    # 48 clips are a sample of what the card counts
+    # these clips are a sample of what the card counts
     assert found["top1"] > 70
 
 
@@ -76,7 +74,7 @@ def test_a_clip_of_figures_is_labelled_and_drawn(tmp_path):
     assert result.draw().width > 300
 
 
-def test_the_study_on_figures_says_what_table_3_says():
+def test_the_study_on_figures_says_what_table_3_says(monkeypatch, capsys):
     """Outermost boxes beat basic ones, above all for somebody who moves; without time the order stays unknown."""
     kept_file = RESULTS / "tahnet_figures.json"
     kept = json.loads(kept_file.read_text())
@@ -89,11 +87,11 @@ def test_the_study_on_figures_says_what_table_3_says():
     assert min(of("outermost", "alone")) > max(of("basic", "alone"))
     assert all(abs(share - 50) < 10 for share in of("frames alone", "order"))
     assert min(of("outermost", "order")) > 75
-    assert _printed("tahnet_figures.py", kept_file) in _page()
+    assert printed("tahnet_figures.py", kept_file, monkeypatch, capsys) in _page()
 
 
-def test_the_page_prints_what_the_runs_on_real_clips_scored():
-    assert _printed("tahnet_clips.py", RESULTS / "tahnet_clips.json") in _page()
+def test_the_page_prints_what_the_runs_on_real_clips_scored(monkeypatch, capsys):
+    assert printed("tahnet_clips.py", RESULTS / "tahnet_clips.json", monkeypatch, capsys) in _page()
 
 
 def test_memory_stayed_flat_over_ten_minutes():
@@ -102,12 +100,6 @@ def test_memory_stayed_flat_over_ten_minutes():
     assert kept["peak_mb"] < 2000
     first, *later = kept["mean_mb_by_fifths"][1:]
     assert max(later) < 1.1 * first
-
-
-def _printed(script, kept_file):
-    command = [sys.executable, f"benchmarks/papers/{script}", "--from-json", str(kept_file)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=env).stdout.strip()
 
 
 def _page():
