@@ -88,6 +88,13 @@ def test_the_page_shows_what_the_study_found(study, monkeypatch):
     assert f"<!-- {study}:begin -->\n{text}\n<!-- {study}:end -->" in PAGE.read_text(encoding="utf-8")
 
 
+def test_dots_make_detection_better_where_few_crops_are_labelled():
+    few = json.loads((RESULTS / "pcf_dots.json").read_text(encoding="utf-8"))["runs"]["300"]
+    assert [row["seed"] for row in few["dots"]] == [row["seed"] for row in few["no dots"]] == [0, 1, 2]
+    for measure in ("part_found", "part_coco_ap", "part_ap50"):
+        assert min(row[measure] for row in few["dots"]) > max(row[measure] for row in few["no dots"]) + 2
+
+
 def test_the_page_shows_the_card():
     metrics = actionzoo.list_weights(NAME)[0].config["metrics"]
     page = PAGE.read_text(encoding="utf-8").split("<!-- pcf_tiny:begin -->")[1].split("<!-- pcf_tiny:end -->")[0]
