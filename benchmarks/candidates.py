@@ -74,7 +74,7 @@ def candidates_of(
     """A provider built and checked, eager and, where that is asked for, compiled."""
     why = provider.why_not()
     if why is None and setting.sizes not in provider.sizes:
-        why = "goes through single numbers: measured at small sizes only"
+        why = f"measured at {' and '.join(provider.sizes)} sizes only"
     if why is None and provider.forward_only and variant.backward:
         why = "for inference"
     eager = Candidate(provider, "eager", skipped=why)

@@ -1,6 +1,5 @@
 """Which operations run as Triton kernels of ours, and where they can."""
 
-import functools
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -12,11 +11,7 @@ from torch import Tensor
 NAMES = ("crop_resize", "decode_heatmaps", "depthwise_conv3d", "outermost_box")
 
 _chosen: frozenset[str] = frozenset()
-
-
-@functools.cache
-def _triton_installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+_TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 
 
 def interpreted() -> bool:
@@ -26,7 +21,7 @@ def interpreted() -> bool:
 
 def can_run(tensor: Tensor) -> bool:
     """Whether a kernel can run on a tensor: on CUDA with Triton installed, or in Triton's interpreter."""
-    return (tensor.is_cuda or (tensor.device.type == "cpu" and interpreted())) and _triton_installed()
+    return (tensor.is_cuda or (tensor.device.type == "cpu" and interpreted())) and _TRITON_INSTALLED
 
 
 def active(name: str, tensor: Tensor) -> bool:

@@ -1,12 +1,13 @@
 """RoIAlign of one box in many frames, as two small matrix products; and torchvision's for boxes that change."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
+
+from ..kernels.outermost_box import no_autocast, real_dtype, sample_points
 
 
 class Window(NamedTuple):
@@ -45,11 +46,11 @@ def pool_windows(
     Returns:
         `(N, C, T, R_y, R_x)` in the dtype of the maps.
     """
-    boxes = boxes.to(_dtype(maps[0]))
+    boxes = boxes.to(real_dtype(maps[0]))
     scale = boxes.new_tensor(scales)[level]
     rows, columns = (clip.new_tensor([m.shape[side] for m in maps])[level] for side in (3, 4))
-    y, y_in = _samples(boxes[:, 1], boxes[:, 3], scale, rows[:, None, None], size[0], samples)
-    x, x_in = _samples(boxes[:, 0], boxes[:, 2], scale, columns[:, None, None], size[1], samples)
+    y, y_in = sample_points(boxes[:, 1], boxes[:, 3], scale, rows[:, None, None], size[0], samples)
+    x, x_in = sample_points(boxes[:, 0], boxes[:, 2], scale, columns[:, None, None], size[1], samples)
     top, bottom = _covered(y, y_in & seen[:, None, None])
     left, right = _covered(x, x_in & seen[:, None, None])
     windows = [Window(*row) for row in torch.stack([level, clip, top, bottom, left, right], 1).tolist()]
@@ -70,7 +71,7 @@ class _Products(torch.autograd.Function):
         ctx.save_for_backward(a_y, a_x)
         frames, channels = maps[0].shape[1:3]
         out = a_y.new_zeros(len(windows), channels, frames, a_y.shape[1], a_x.shape[1])
-        with _no_autocast(a_y):
+        with no_autocast(a_y):
             for n, w in enumerate(windows):
                 if w.top < w.bottom and w.left < w.right:
                     rows, columns = a_y[n, :, : w.bottom - w.top], a_x[n, :, : w.right - w.left]
@@ -83,7 +84,7 @@ class _Products(torch.autograd.Function):
         (grad,) = grad_outputs
         a_y, a_x = ctx.saved_tensors
         sums: dict[int, Tensor] = {}
-        with _no_autocast(a_y):
+        with no_autocast(a_y):
             for n, w in enumerate(ctx.windows):
                 if w.top < w.bottom and w.left < w.right and ctx.needs_input_grad[3 + w.level]:
                     if w.level not in sums:
@@ -100,35 +101,6 @@ class _Products(torch.autograd.Function):
         return (None, None, None, *grads)
 
 
-def pool_taps(
-    maps: Sequence[Tensor],
-    boxes: Tensor,
-    level: Tensor,
-    clip: Tensor,
-    seen: Tensor,
-    scales: Sequence[float],
-    size: tuple[int, int],
-    samples: int,
-) -> Tensor:
-    """The same without a host read: no value decides a shape, so that every box is pooled at every level."""
-    boxes = boxes.to(_dtype(maps[0]))
-    frames, channels = maps[0].shape[1:3]
-    out = boxes.new_zeros(boxes.shape[0], channels, frames, *size)
-    with _no_autocast(boxes):
-        for i, (cells, scale) in enumerate(zip(maps, scales)):
-            y, y_in, w_y = _taps(boxes[:, 1], boxes[:, 3], scale, cells.shape[3], size[0], samples)
-            x, x_in, w_x = _taps(boxes[:, 0], boxes[:, 2], scale, cells.shape[4], size[1], samples)
-            index = (clip[:, None, None], y.flatten(1)[:, :, None], x.flatten(1)[:, None, :])
-            # cast before the gather, so that the gradients of a cell read many times add up in this precision too
-            values = cells.to(boxes.dtype).permute(0, 3, 4, 1, 2)[index]
-            inside = y_in.flatten(1)[:, :, None] & x_in.flatten(1)[:, None, :]
-            values = torch.where(inside[..., None, None], values, 0.0)
-            values = values.unflatten(2, x.shape[1:]).unflatten(1, y.shape[1:])
-            pooled = torch.einsum("nrkqltc,nrk,nql->nctrq", values, w_y, w_x)
-            out = torch.where(((level == i) & seen)[:, None, None, None, None], pooled, out)
-    return out.to(maps[0].dtype)
-
-
 def pool_frames(
     maps: Sequence[Tensor],
     boxes: Tensor,
@@ -140,13 +112,13 @@ def pool_frames(
     samples: int,
 ) -> Tensor:
     """Pool boxes `(N, T, 4)` at levels `(N, T)` that differ from frame to frame, with torchvision's operator."""
-    dtype = _dtype(maps[0])
+    dtype = real_dtype(maps[0])
     frames, channels = maps[0].shape[1:3]
     frame = clip[:, None] * frames + torch.arange(frames, device=clip.device)
     rois = torch.cat([frame[..., None].to(dtype), boxes.to(dtype)], 2).flatten(0, 1)
     level = torch.where(seen[:, None], level, -1).flatten()
     out = rois.new_zeros(rois.shape[0], channels, *size)
-    with _no_autocast(rois):
+    with no_autocast(rois):
         for i, (cells, scale) in enumerate(zip(maps, scales)):
             images = cells.flatten(0, 1)
             if in_graph(rois):
@@ -165,35 +137,6 @@ def in_graph(tensor: Tensor) -> bool:
     return torch.compiler.is_compiling() or tensor.device.type == "meta"
 
 
-def _dtype(maps: Tensor) -> torch.dtype:
-    return torch.float64 if maps.dtype == torch.float64 else torch.float32
-
-
-def _no_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Matrix products keep their precision under autocast, as torchvision's RoIAlign does."""
-    kind = tensor.device.type
-    if kind != "meta" and torch.is_autocast_enabled(kind):
-        return torch.autocast(kind, enabled=False)
-    return nullcontext()
-
-
-def _samples(
-    start: Tensor, stop: Tensor, scale: Tensor | float, cells: Tensor | int, bins: int, samples: int
-) -> tuple[Tensor, Tensor]:
-    """Where RoIAlign samples along one axis, `(N, bins, samples)` in cells, and whether it counts.
-
-    Its rule for the border: up to one cell outside the map a sample takes the border's value, beyond that 0.
-    """
-    low = start * scale - 0.5
-    width = ((stop * scale - 0.5 - low) / bins)[:, None, None]
-    bin_index = torch.arange(bins, device=start.device, dtype=start.dtype)[:, None]
-    centre = torch.arange(samples, device=start.device, dtype=start.dtype) + 0.5
-    points = low[:, None, None] + bin_index * width + centre * width / samples
-    inside = (points >= -1) & (points <= cells)
-    points = torch.where(inside, points, 0.0).clamp(min=0)
-    return torch.where(points > cells - 1, cells - 1, points), inside
-
-
 def _covered(points: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     """First cell that the samples of a box read, and one past the last; equal where none counts."""
     first = torch.where(inside, points, torch.inf).flatten(1).amin(1).floor()
@@ -207,14 +150,3 @@ def _weights(points: Tensor, inside: Tensor, first: Tensor, length: int) -> Tens
     cells = first[:, None] + torch.arange(length, device=first.device)
     weights = (1 - (points[..., None] - cells[:, None, None]).abs()).clamp(min=0)
     return torch.where(inside[..., None], weights, 0.0).mean(2)
-
-
-def _taps(
-    start: Tensor, stop: Tensor, scale: float, cells: int, bins: int, samples: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The two cells of every sample `(N, bins, 2 samples)`, whether they count, and their weights in the bin."""
-    points, inside = _samples(start, stop, scale, cells, bins, samples)
-    low = points.floor()
-    share = points - low
-    taps = torch.cat([low, (low + 1).clamp(max=cells - 1)], 2).long()
-    return taps, torch.cat([inside, inside], 2), torch.cat([1 - share, share], 2) / samples

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
+from .. import kernels
 from .channel_bottleneck3d import ConvNormReLU3d
 
 NORM_EPS = 1e-3
@@ -20,7 +21,8 @@ NORM_EPS = 1e-3
 class ConvNorm3d(ConvNormReLU3d):
     """3D convolution, of groups perhaps, padded by half its kernel; BatchNorm; ReLU where asked for.
 
-    BatchNorm folds into the convolution as in `ConvNormReLU3d`.
+    BatchNorm folds into the convolution as in `ConvNormReLU3d`. A depthwise 3x3x3 convolution runs as a Triton kernel
+    inside `actionzoo.kernels.use_kernels`.
     """
 
     def __init__(
@@ -57,6 +59,14 @@ class ConvNorm3d(ConvNormReLU3d):
             self.norm.eps = NORM_EPS
         if not act:
             self.act = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, cin, T, H, W)` -> `(N, cout, T', H', W')`, sizes divided by the stride and rounded up."""
+        conv = self.conv
+        depthwise = conv.groups == conv.in_channels == conv.out_channels and conv.kernel_size == (3, 3, 3)
+        if depthwise and max(conv.stride) <= 2 and kernels.active("depthwise_conv3d", x):
+            return self.act(self.norm(kernels.depthwise_conv3d(x, conv.weight, conv.bias, conv.stride)))
+        return super().forward(x)
 
 
 class ChannelSeparatedBottleneck(nn.Module):

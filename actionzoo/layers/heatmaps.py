@@ -6,6 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .. import kernels
+from ..kernels.decode_heatmaps import check_heatmaps, decode_rows
+
 MPII_JOINTS = (
     "right_ankle",
     "right_knee",
@@ -76,7 +79,7 @@ def encode_heatmaps(joints: Tensor, size: int | tuple[int, int], sigma: float = 
         raise ValueError(f"sigma is a standard deviation in cells, above 0, got {sigma}")
     out_dtype = joints.dtype if joints.is_floating_point() else torch.float32
     # in half precision the cell numbers themselves would be rounded
-    joints = joints.detach().to(_at_least_float32(joints))
+    joints = joints.detach().to(torch.float64 if joints.dtype == torch.float64 else torch.float32)
 
     radius = math.floor(3 * sigma)
     # int() rounds towards zero, as trunc does
@@ -99,7 +102,8 @@ def encode_heatmaps(joints: Tensor, size: int | tuple[int, int], sigma: float = 
 def decode_heatmaps(heatmaps: Tensor, quarter_shift: bool = False) -> Tensor:
     """Where every heat map has its maximum: HRNet's `get_max_preds`, and the shift of `get_final_preds`.
 
-    The first of several equal maxima counts, row by row. No gradient flows to the heat maps.
+    The first of several equal maxima counts, row by row. No gradient flows to the heat maps. Inside
+    `actionzoo.kernels.use_kernels` it is one launch of a Triton kernel.
 
     Args:
         heatmaps: `(B, J, h, w)`.
@@ -115,29 +119,10 @@ def decode_heatmaps(heatmaps: Tensor, quarter_shift: bool = False) -> Tensor:
         ValueError: If heatmaps is not `(B, J, h, w)` with at least one cell.
         TypeError: If heatmaps is not floating point.
     """
-    if heatmaps.ndim != 4 or heatmaps.shape[2] < 1 or heatmaps.shape[3] < 1:
-        raise ValueError(f"decode_heatmaps expects heat maps (B, J, h, w), got shape {tuple(heatmaps.shape)}")
-    if not heatmaps.is_floating_point():
-        raise TypeError(f"decode_heatmaps expects floating-point heat maps, got {heatmaps.dtype}; call .float() first")
-    heatmaps = heatmaps.detach()
-    height, width = heatmaps.shape[2:]
-    # the maximum of every row first: several times faster than argmax over the flat map
-    row_max = heatmaps.amax(3)
-    y = row_max.argmax(2, keepdim=True)
-    row = heatmaps.gather(2, y[..., None].expand(-1, -1, 1, width)).squeeze(2)
-    x = row.argmax(2, keepdim=True)
-    peak = row_max.gather(2, y)
-
-    dtype = _at_least_float32(heatmaps)
-    finite = peak.isfinite()
-    found = finite & (peak > 0)
-    xy = torch.cat([x, y], 2).to(dtype)
-    if quarter_shift:
-        column = heatmaps.gather(3, x[..., None].expand(-1, -1, height, 1)).squeeze(3)
-        inner = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
-        shift = torch.cat([_uphill(row, x), _uphill(column, y)], 2).to(dtype) * 0.25
-        xy = torch.where(inner, xy + shift, xy)
-    return torch.cat([torch.where(found, xy, 0.0), torch.where(finite, peak, 0.0).to(dtype)], 2)
+    check_heatmaps(heatmaps)
+    if kernels.active("decode_heatmaps", heatmaps):
+        return kernels.decode_heatmaps(heatmaps, quarter_shift)
+    return decode_rows(heatmaps, quarter_shift)
 
 
 def flip_heatmaps(heatmaps: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
@@ -174,17 +159,6 @@ def flip_joints(joints: Tensor, width: float, pairs: Sequence[tuple[int, int]]) 
         missing = (joints[..., :2] == 0).all(-1, keepdim=True) & (joints[..., 2:] <= 0)
         x = torch.where(missing, joints[..., :1], x)
     return _exchange(torch.cat([x, joints[..., 1:]], -1), pairs, -2)
-
-
-def _at_least_float32(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _uphill(line: Tensor, at: Tensor) -> Tensor:
-    """Sign of `line[at + 1] - line[at - 1]`, 0 where they are equal, infinities included."""
-    before = line.gather(2, (at - 1).clamp(min=0))
-    after = line.gather(2, (at + 1).clamp(max=line.shape[2] - 1))
-    return (after > before).int() - (after < before).int()
 
 
 def _exchange(x: Tensor, pairs: Sequence[tuple[int, int]], dim: int) -> Tensor:

@@ -7,7 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ._roi_products import in_graph, pool_frames, pool_taps, pool_windows
+from .. import kernels
+from ..kernels.outermost_box import pool_taps
+from ._roi_products import in_graph, pool_frames, pool_windows
 
 
 def outermost_boxes(boxes: Tensor, valid: Tensor) -> Tensor:
@@ -52,7 +54,8 @@ class OutermostBoxPooler(nn.Module):
     matrices for all frames and channels: deterministic, in any floating-point dtype (half precision is computed in
     float32, under autocast too), and nothing but the matrices is kept for the backward pass. In eager mode the
     boxes are read once by the host, and only the cells that a box covers take part; compiled or exported, the same
-    arithmetic gathers each bin's taps, with no host synchronisation. A NaN or an infinity inside a box can spread
+    arithmetic gathers each bin's taps, with no host synchronisation, or runs as a Triton kernel inside
+    `actionzoo.kernels.use_kernels`, compiled or not. A NaN or an infinity inside a box can spread
     over that channel's pooled map; outside the boxes it is never read. Basic mode calls torchvision.
     """
 
@@ -129,7 +132,8 @@ class OutermostBoxPooler(nn.Module):
             the boxes used, `(N, 4)` in outermost and `(N, T, 4)` in basic mode, float32 or float64.
 
         Raises:
-            ValueError: If a level is missing, a shape is wrong, or (eager mode) a clip index is out of range.
+            ValueError: If a level is missing, a shape is wrong, or (eager mode) a clip index is out of range; the
+                kernel cannot raise, and gives that person NaN.
             TypeError: If a dtype is wrong.
         """
         _check_tracks(boxes, valid)
@@ -144,10 +148,13 @@ class OutermostBoxPooler(nn.Module):
         level = self._level(used)
         clip = clip_index.long()
         scales = [1 / stride for stride in self.strides]
-        if not in_graph(boxes):
+        kernel = self.mode == "outermost" and kernels.active("outermost_box", maps[0])
+        if not (kernel or in_graph(boxes)):
             _check_clips(clip, maps[0].shape[0])
         if self.mode == "basic":
             pool = pool_frames
+        elif kernel:
+            pool = kernels.outermost_box
         else:
             pool = pool_taps if in_graph(boxes) else pool_windows
         pooled = pool(maps, used, level, clip, seen, scales, self.out_size, self.sampling_ratio)

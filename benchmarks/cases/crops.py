@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from actionzoo.kernels import use_kernels
 from actionzoo.layers import PartCropper, crop_resize, part_boxes
 from actionzoo.layers.part_cropper import MPII_FALLBACK, MPII_PARTS
 from tests.reference import part_cropper as plain
@@ -45,6 +46,16 @@ def kornia_crops(images: Tensor, boxes: Tensor, index: Tensor, size: tuple[int, 
     return crop_and_resize(images[index], corners, size)
 
 
+def in_kernel(call: Any) -> Provider:
+    """What `call` computes, with the crops from our Triton kernel."""
+
+    def run(*inputs: Any) -> Any:
+        with use_kernels("crop_resize"):
+            return call(*inputs)
+
+    return Provider("actionzoo, kernel", "ours", function(run), package="triton", compiles=False, sizes=("cuda",))
+
+
 def read_pixels(boxes: Tensor, channels: int, size: tuple[int, int]) -> int:
     """Values inside the boxes and the image; boxes that overlap count twice, as they do when nothing is shared."""
     height, width = size
@@ -65,6 +76,7 @@ def _crop_problem(batch: int, boxes: int, side: int, out: int, channels: int = 3
 
     providers = (
         Provider("actionzoo", "ours", function(sized(crop_resize))),
+        in_kernel(sized(crop_resize)),
         Provider("loop", "naive", function(sized(loop)), compiles=False),
         Provider("grid_sample", "peer", function(sized(clamped_grid))),
         Provider("kornia", "peer", function(sized(kornia_crops)), package="kornia"),
@@ -96,6 +108,7 @@ def _part_problem(batch: int, side: int, out: int) -> Problem:
 
     providers = (
         Provider("actionzoo", "ours", function(lambda images, joints: cropper(images, joints))),
+        in_kernel(lambda images, joints: cropper(images, joints)),
         Provider("loop", "naive", function(parts_loop), compiles=False),
         Provider("grid_sample", "peer", function(parts_grid)),
     )

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
+from actionzoo.kernels import use_kernels
 from actionzoo.layers import ChannelBottleneck3D, OutermostBoxPooler, outermost_boxes
 from tests.reference.outermost_box import pool
 from tests.reference.tahnet import channel_bottleneck
@@ -52,6 +53,10 @@ def _poolers(ours: Any, loop: Any, people: int, frames: int, bins: int) -> tuple
     def arranged(rows: Tensor) -> Tensor:
         return rows.unflatten(0, (frames, people)).permute(1, 2, 0, 3, 4)
 
+    def in_kernel(maps: list[Tensor], boxes: Tensor) -> Tensor:
+        with use_kernels("outermost_box"):
+            return ours(maps, boxes)
+
     def multi(maps: list[Tensor], boxes: Tensor) -> Tensor:
         height, width = (side * 4 for side in maps[0].shape[3:])
         box = _track_boxes(boxes)
@@ -68,8 +73,12 @@ def _poolers(ours: Any, loop: Any, people: int, frames: int, bins: int) -> tuple
                 rows.append(roi_align(maps[i][:1, t], [one[None].to(maps[i])], bins, 0.25 / (1 << i), 2))
         return arranged(torch.cat(rows))
 
+    kernel = Provider(
+        "actionzoo, kernel", "ours", function(in_kernel), package="triton", compiles=False, sizes=("cuda",)
+    )
     return (
         Provider("actionzoo", "ours", function(ours)),
+        kernel,
         Provider("persons x frames", "naive", function(loop), compiles=False),
         Provider("MultiScaleRoIAlign", "peer", function(multi), reference=unaligned, compiles=False),
     )

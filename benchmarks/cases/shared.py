@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from actionzoo.kernels import depthwise_conv3d, use_kernels
 from actionzoo.layers import decode_heatmaps
 from actionzoo.tracking import link_keypoints
 from tests.reference import heatmaps as plain
@@ -29,8 +30,16 @@ def _decode_problem(batch: int, joints: int, height: int, width: int) -> Problem
     def loop(heatmaps: Tensor) -> Tensor:
         return torch.from_numpy(plain.decode(heatmaps.cpu(), quarter_shift=False)).to(heatmaps.device)
 
+    def in_kernel(heatmaps: Tensor) -> Tensor:
+        with use_kernels("decode_heatmaps"):
+            return decode_heatmaps(heatmaps)
+
+    kernel = Provider(
+        "actionzoo, kernel", "ours", function(in_kernel), package="triton", compiles=False, sizes=("cuda",)
+    )
     providers = (
         Provider("actionzoo", "ours", function(decode_heatmaps)),
+        kernel,
         Provider("cell by cell", "naive", function(loop), compiles=False, sizes=("tiny",)),
         Provider("flat maximum", "peer", function(flat_maximum)),
     )
@@ -100,12 +109,20 @@ def _depthwise_problem(batch: int, channels: int, frames: int, side: int) -> Pro
         weight = state["weight"].clone(memory_format=torch.channels_last_3d).requires_grad_()
         return (lambda x: convolve({"weight": weight}, x)), {"weight": weight}
 
+    def in_kernel(state: State) -> Built:
+        weight = state["weight"].clone().requires_grad_()
+        return (lambda x: depthwise_conv3d(x, weight)), {"weight": weight}
+
     def in_layout(inputs: Any) -> Any:
         return tuple(x.contiguous(memory_format=torch.channels_last_3d) for x in inputs)
 
     weight = torch.randn(channels, 1, 3, 3, 3) / 5
+    kernel = Provider(
+        "actionzoo, kernel", "ours", in_kernel, package="triton", prepare=in_layout, compiles=False, sizes=("cuda",)
+    )
     providers = (
         Provider("conv3d NCDHW", "ours", with_state(convolve)),
+        kernel,
         Provider("27 products", "naive", with_state(shifted)),
         # a network has its maps in this layout already; torch 2.15's bfloat16 weight gradient on the CPU is wrong
         Provider("conv3d channels_last_3d", "peer", channels_last, prepare=in_layout),
