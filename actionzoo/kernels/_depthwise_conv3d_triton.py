@@ -4,6 +4,11 @@ A tile is `BLOCK_W` cells of a row in `BLOCK_C` channels. Tensors may have any s
 shape of the tile, which follows the axis that is contiguous in memory.
 """
 
+# Triton has types of its own, launch options that no kernel declares, and no `*` in a tuple
+# ruff: noqa: ANN001, RUF005
+# pyright: reportCallIssue=false, reportAssignmentType=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+
 from collections.abc import Sequence
 
 import torch

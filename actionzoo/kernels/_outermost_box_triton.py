@@ -4,6 +4,11 @@ A program has one row, of bins or of cells, in many planes at once, which are th
 up a handful of rows, each times one number. Neither matrix is stored: both come from the box.
 """
 
+# Triton has types of its own, and launch options that no kernel declares
+# ruff: noqa: ANN001
+# pyright: reportCallIssue=false, reportAssignmentType=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +17,52 @@ import triton.language as tl
 from torch import Tensor
 
 from .outermost_box import channels_last
+
+
+@triton.jit(do_not_specialize=["frames", "first_level", "levels"])
+def window_kernel(
+    boxes,
+    valid,
+    used,
+    level,
+    seen,
+    frames,
+    canonical_scale,
+    canonical_level,
+    first_level,
+    levels,
+    BLOCK: tl.constexpr,
+):
+    """Outermost box, level and presence of one track. Grid: people."""
+    person = tl.program_id(0).to(tl.int64)
+    x1, x2 = tl.full([BLOCK], float("inf"), tl.float32), tl.full([BLOCK], -float("inf"), tl.float32)
+    y1, y2 = x1, x2
+    for start in range(0, frames, BLOCK):
+        frame = start + tl.arange(0, BLOCK)
+        there = frame < frames
+        corner = boxes + 4 * (person * frames + frame)
+        left, top = tl.load(corner, there, 0.0), tl.load(corner + 1, there, 0.0)
+        right, bottom = tl.load(corner + 2, there, 0.0), tl.load(corner + 3, there, 0.0)
+        found = there & (tl.load(valid + person * frames + frame, there, 0) != 0)
+        # a NaN is not smaller either
+        found = found & (tl.abs(left) < float("inf")) & (tl.abs(top) < float("inf"))
+        found = found & (tl.abs(right) < float("inf")) & (tl.abs(bottom) < float("inf"))
+        x1, y1 = tl.where(found, tl.minimum(x1, left), x1), tl.where(found, tl.minimum(y1, top), y1)
+        x2, y2 = tl.where(found, tl.maximum(x2, right), x2), tl.where(found, tl.maximum(y2, bottom), y2)
+    x_low, y_low = tl.min(x1, 0), tl.min(y1, 0)
+    exists = x_low < float("inf")
+    x_low, y_low = tl.where(exists, x_low, 0.0), tl.where(exists, y_low, 0.0)
+    x_high = tl.where(exists, tl.maximum(tl.max(x2, 0), x_low + 1), 0.0)
+    y_high = tl.where(exists, tl.maximum(tl.max(y2, 0), y_low + 1), 0.0)
+    area = tl.where(exists, (x_high - x_low) * (y_high - y_low), 1.0)
+    own = tl.floor(canonical_level + tl.log2(tl.div_rn(tl.sqrt_rn(area), canonical_scale)) + 1e-6) - first_level
+    own = tl.where(exists, tl.minimum(tl.maximum(own, 0.0), levels - 1.0), 0.0)
+    tl.store(used + 4 * person, x_low)
+    tl.store(used + 4 * person + 1, y_low)
+    tl.store(used + 4 * person + 2, x_high)
+    tl.store(used + 4 * person + 3, y_high)
+    tl.store(level + person, own.to(tl.int64))
+    tl.store(seen + person, exists)
 
 
 @triton.jit
@@ -195,6 +246,33 @@ def gradient_kernel(
         lines, apart = ((source * frames * channels + plane) * height * width)[:, None], 1
     place = lines + (tl.cast(row, tl.int64) * width + column) * apart
     tl.store(out + place, total, mask=plane_there & (column < width))
+
+
+def windows(
+    boxes: Tensor, valid: Tensor, canonical_scale: float, canonical_level: int, first_level: int, levels: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Outermost boxes `(N, 4)`, levels `(N,)` and presence `(N,)` of tracks `(N, T, 4)` and `(N, T)`."""
+    people, frames = valid.shape
+    used, level = boxes.new_empty(people, 4), boxes.new_empty(people, dtype=torch.int64)
+    seen = boxes.new_empty(people, dtype=torch.bool)
+    if people:
+        with torch.cuda.device_of(boxes):
+            window_kernel[(people,)](
+                boxes.contiguous(),
+                valid.contiguous(),
+                used,
+                level,
+                seen,
+                frames,
+                float(canonical_scale),
+                float(canonical_level),
+                first_level,
+                levels,
+                BLOCK=32,
+                num_warps=1,
+                enable_fp_fusion=False,
+            )
+    return used, level, seen
 
 
 def pool(

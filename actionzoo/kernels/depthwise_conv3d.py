@@ -13,7 +13,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def depthwise_conv3d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: tuple[int, int, int] = (1, 1, 1)
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sequence[int] = (1, 1, 1)
 ) -> Tensor:
     """Convolve each channel with its own 3x3x3 weights, padded by one cell: a kernel where it can run.
 
@@ -56,8 +56,9 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int]
         raise ValueError(f"depthwise_conv3d expects maps (N, C, T, H, W), got shape {tuple(x.shape)}")
     channels = x.shape[1]
     if weight.shape != (channels, 1, 3, 3, 3):
-        raise ValueError(f"expected weights ({channels}, 1, 3, 3, 3) for maps of {channels} channels, got "
-                         f"{tuple(weight.shape)}")
+        raise ValueError(
+            f"expected weights ({channels}, 1, 3, 3, 3) for maps of {channels} channels, got {tuple(weight.shape)}"
+        )
     if bias is not None and bias.shape != (channels,):
         raise ValueError(f"expected a bias ({channels},), got {tuple(bias.shape)}")
     if len(stride) != 3 or not set(stride) <= {1, 2}:

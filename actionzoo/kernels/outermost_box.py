@@ -88,18 +88,30 @@ def pool_taps(
 
 
 def sample_points(
-    start: Tensor, stop: Tensor, scale: Tensor | float, cells: Tensor | int, bins: int, samples: int
+    start: Tensor, stop: Tensor, scale: Tensor | float, cells: Tensor | int, bins: Tensor | int, samples: int, most: int
 ) -> tuple[Tensor, Tensor]:
-    """Where RoIAlign samples along one axis, `(N, bins, samples)` in cells, and whether it counts.
+    """Where RoIAlign samples along an axis, in cells, and whether it counts; `most` bins, those past `bins` do not.
 
     Its rule for the border: up to one cell outside the map a sample takes the border's value, beyond that 0.
+
+    Args:
+        start: `(...)` where each box begins, in pixels.
+        stop: `(...)` where it ends.
+        scale: Cells per pixel; it, `cells` and `bins` are numbers or broadcast to `(..., 1, 1)`.
+        cells: Cells of the map along the axis.
+        bins: Bins that the box is divided into.
+        samples: Samples per bin.
+        most: Bins that are returned.
+
+    Returns:
+        Two tensors `(..., most, samples)`.
     """
-    low = start * scale - 0.5
-    width = ((stop * scale - 0.5 - low) / bins)[:, None, None]
-    bin_index = torch.arange(bins, device=start.device, dtype=start.dtype)[:, None]
+    low = start[..., None, None] * scale - 0.5
+    width = (stop[..., None, None] * scale - 0.5 - low) / bins
+    bin_index = torch.arange(most, device=start.device, dtype=start.dtype)[:, None]
     centre = torch.arange(samples, device=start.device, dtype=start.dtype) + 0.5
-    points = low[:, None, None] + bin_index * width + centre * width / samples
-    inside = (points >= -1) & (points <= cells)
+    points = low + bin_index * width + centre * width / samples
+    inside = (points >= -1) & (points <= cells) & (bin_index < bins)
     points = torch.where(inside, points, 0.0).clamp(min=0)
     return torch.where(points > cells - 1, cells - 1, points), inside
 
@@ -108,7 +120,7 @@ def _taps(
     start: Tensor, stop: Tensor, scale: float, cells: int, bins: int, samples: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The two cells of every sample `(N, bins, 2 samples)`, whether they count, and their weights in the bin."""
-    points, inside = sample_points(start, stop, scale, cells, bins, samples)
+    points, inside = sample_points(start, stop, scale, cells, bins, samples, bins)
     low = points.floor()
     share = points - low
     taps = torch.cat([low, (low + 1).clamp(max=cells - 1)], 2).long()
@@ -126,6 +138,38 @@ def no_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
     if kind != "meta" and torch.is_autocast_enabled(kind):
         return torch.autocast(kind, enabled=False)
     return nullcontext()
+
+
+@torch.library.custom_op("actionzoo::outermost_windows", mutates_args=())
+def outermost_windows(
+    boxes: Tensor, valid: Tensor, canonical_scale: float, canonical_level: int, first_level: int, levels: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `OutermostBoxPooler` finds out about each track before it pools, in one launch, with the kernel alone.
+
+    Args:
+        boxes: `(N, T, 4)` float32 xyxy boxes of N tracks, in pixels.
+        valid: `(N, T)` bool, the frames in which the person was found.
+        canonical_scale: Side in pixels of the square box that belongs to the canonical level.
+        canonical_level: That level.
+        first_level: The finest level that there is.
+        levels: How many there are.
+
+    Returns:
+        The outermost boxes `(N, 4)`, at least one pixel wide and high, zeros for a track that was never seen; the
+        levels `(N,)` int64, counted from the finest; and `(N,)` bool, whether a track was seen.
+    """
+    from ._outermost_box_triton import windows
+
+    return windows(boxes, valid, canonical_scale, canonical_level, first_level, levels)
+
+
+@outermost_windows.register_fake
+def _(
+    boxes: Tensor, valid: Tensor, canonical_scale: float, canonical_level: int, first_level: int, levels: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    people = boxes.shape[0]
+    level, seen = boxes.new_empty(people, dtype=torch.int64), boxes.new_empty(people, dtype=torch.bool)
+    return boxes.new_empty(people, 4), level, seen
 
 
 @torch.library.custom_op("actionzoo::outermost_box", mutates_args=())

@@ -16,8 +16,8 @@ class Window(NamedTuple):
     level: int
     clip: int
     top: int
-    bottom: int
     left: int
+    bottom: int
     right: int
 
 
@@ -47,15 +47,22 @@ def pool_windows(
         `(N, C, T, R_y, R_x)` in the dtype of the maps.
     """
     boxes = boxes.to(real_dtype(maps[0]))
-    scale = boxes.new_tensor(scales)[level]
-    rows, columns = (clip.new_tensor([m.shape[side] for m in maps])[level] for side in (3, 4))
-    y, y_in = sample_points(boxes[:, 1], boxes[:, 3], scale, rows[:, None, None], size[0], samples)
-    x, x_in = sample_points(boxes[:, 0], boxes[:, 2], scale, columns[:, None, None], size[1], samples)
-    top, bottom = _covered(y, y_in & seen[:, None, None])
-    left, right = _covered(x, x_in & seen[:, None, None])
-    windows = [Window(*row) for row in torch.stack([level, clip, top, bottom, left, right], 1).tolist()]
-    a_y = _weights(y, y_in, top, max((w.bottom - w.top for w in windows), default=0))
-    a_x = _weights(x, x_in, left, max((w.right - w.left for w in windows), default=0))
+    scale, cells = boxes.new_tensor(scales)[level], clip.new_tensor([m.shape[3:] for m in maps])[level]
+    # y and x in one tensor (N, 2, bins, samples): half the operations
+    points, inside = sample_points(
+        boxes[:, :2].flip(1),
+        boxes[:, 2:].flip(1),
+        scale[:, None, None, None],
+        cells[:, :, None, None],
+        boxes.new_tensor(size)[:, None, None],
+        samples,
+        max(size),
+    )
+    first, end = _covered(points, inside & seen[:, None, None, None])
+    windows = [Window(*row) for row in torch.cat([level[:, None], clip[:, None], first, end], 1).tolist()]
+    longest = max((max(w.bottom - w.top, w.right - w.left) for w in windows), default=0)
+    weights = _weights(points, inside, first, longest)
+    a_y, a_x = weights[:, 0, : size[0]], weights[:, 1, : size[1]]
     return _Products.apply(windows, a_y, a_x, *maps)
 
 
@@ -138,15 +145,15 @@ def in_graph(tensor: Tensor) -> bool:
 
 
 def _covered(points: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """First cell that the samples of a box read, and one past the last; equal where none counts."""
-    first = torch.where(inside, points, torch.inf).flatten(1).amin(1).floor()
-    end = torch.where(inside, points, -torch.inf).flatten(1).amax(1).ceil() + 1
-    anywhere = inside.flatten(1).any(1)
+    """First cell that the samples of a box read, and one past the last, `(N, 2)`; equal where none counts."""
+    first = torch.where(inside, points, torch.inf).flatten(2).amin(2).floor()
+    end = torch.where(inside, points, -torch.inf).flatten(2).amax(2).ceil() + 1
+    anywhere = inside.flatten(2).any(2)
     return torch.where(anywhere, first, 0.0).long(), torch.where(anywhere, end, 0.0).long()
 
 
 def _weights(points: Tensor, inside: Tensor, first: Tensor, length: int) -> Tensor:
-    """Matrices `(N, bins, length)`: the mean of a bin's samples, as weights of the cells from `first` on."""
-    cells = first[:, None] + torch.arange(length, device=first.device)
-    weights = (1 - (points[..., None] - cells[:, None, None]).abs()).clamp(min=0)
-    return torch.where(inside[..., None], weights, 0.0).mean(2)
+    """Matrices `(N, 2, bins, length)`: the mean of a bin's samples, as weights of the cells from `first` on."""
+    cells = first[..., None] + torch.arange(length, device=first.device)
+    weights = (1 - (points[..., None] - cells[:, :, None, None]).abs()).clamp(min=0)
+    return torch.where(inside[..., None], weights, 0.0).mean(3)

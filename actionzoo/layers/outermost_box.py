@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import kernels
-from ..kernels.outermost_box import pool_taps
+from ..kernels.outermost_box import outermost_windows, pool_taps
 from ._roi_products import in_graph, pool_frames, pool_windows
 
 
@@ -30,10 +30,7 @@ def outermost_boxes(boxes: Tensor, valid: Tensor) -> Tensor:
         TypeError: If boxes are not floating point, or valid is not bool.
     """
     _check_tracks(boxes, valid)
-    found = _found(boxes, valid)
-    first = torch.where(found[..., None], boxes[..., :2], torch.inf).amin(1)
-    last = torch.where(found[..., None], boxes[..., 2:], -torch.inf).amax(1)
-    return torch.where(found.any(1)[:, None], torch.cat([first, last], 1), 0.0)
+    return _enclose(boxes, _found(boxes, valid))
 
 
 class OutermostBoxPooler(nn.Module):
@@ -140,15 +137,16 @@ class OutermostBoxPooler(nn.Module):
         maps = self._maps(features, boxes, clip_index, image_size)
         # half precision rounds a pixel of a large image
         boxes = boxes.detach() if boxes.dtype == torch.float64 else boxes.detach().float()
-        seen = _found(boxes, valid).any(1)
-        used = outermost_boxes(boxes, valid) if self.mode == "outermost" else _fill_gaps(boxes, _found(boxes, valid))
-        wide = torch.cat([used[..., :2], torch.maximum(used[..., 2:], used[..., :2] + 1)], -1)
-        used = torch.where(seen.reshape(-1, *[1] * (used.ndim - 1)), wide, 0.0)
-
-        level = self._level(used)
+        kernel = self.mode == "outermost" and kernels.active("outermost_box", maps[0])
+        if kernel and boxes.dtype == torch.float32:
+            used, level, seen = outermost_windows(
+                boxes, valid, self.canonical_scale, self.canonical_level, self._first_level, len(self.levels)
+            )
+        else:
+            used, seen = self._windows(boxes, valid)
+            level = self._level(used)
         clip = clip_index.long()
         scales = [1 / stride for stride in self.strides]
-        kernel = self.mode == "outermost" and kernels.active("outermost_box", maps[0])
         if not (kernel or in_graph(boxes)):
             _check_clips(clip, maps[0].shape[0])
         if self.mode == "basic":
@@ -160,11 +158,23 @@ class OutermostBoxPooler(nn.Module):
         pooled = pool(maps, used, level, clip, seen, scales, self.out_size, self.sampling_ratio)
         return pooled, used
 
+    def _windows(self, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """The box or boxes of each track that are pooled, and whether it was seen."""
+        found = _found(boxes, valid)
+        seen = found.any(1)
+        used = _enclose(boxes, found) if self.mode == "outermost" else _fill_gaps(boxes, found)
+        wide = torch.cat([used[..., :2], torch.maximum(used[..., 2:], used[..., :2] + 1)], -1)
+        return torch.where(seen.reshape(-1, *[1] * (used.ndim - 1)), wide, 0.0), seen
+
+    @property
+    def _first_level(self) -> int:
+        return int(math.log2(self.strides[0]))
+
     def _level(self, boxes: Tensor) -> Tensor:
         """Index into the levels of every box, torchvision's order of operations and its 1e-6 included."""
         area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
         level = torch.floor(self.canonical_level + torch.log2(area.sqrt() / self.canonical_scale) + 1e-6)
-        first = int(math.log2(self.strides[0]))
+        first = self._first_level
         return level.clamp(first, first + len(self.levels) - 1).long() - first
 
     def _maps(
@@ -231,6 +241,12 @@ def _check_stride(name: str, stride: int, level: Tensor, image_size: tuple[int, 
 
 def _found(boxes: Tensor, valid: Tensor) -> Tensor:
     return valid & boxes.isfinite().all(-1)
+
+
+def _enclose(boxes: Tensor, found: Tensor) -> Tensor:
+    first = torch.where(found[..., None], boxes[..., :2], torch.inf).amin(1)
+    last = torch.where(found[..., None], boxes[..., 2:], -torch.inf).amax(1)
+    return torch.where(found.any(1)[:, None], torch.cat([first, last], 1), 0.0)
 
 
 def _fill_gaps(boxes: Tensor, found: Tensor) -> Tensor:

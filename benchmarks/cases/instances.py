@@ -16,10 +16,6 @@ from tests.reference.tahnet import channel_bottleneck
 from ._case import Case, Problem, Provider, State, function, module, weights_of, with_state
 
 
-def _track_boxes(boxes: Tensor) -> Tensor:
-    return outermost_boxes(boxes, torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device))
-
-
 def _pool_problem(people: int, frames: int, bins: int, channels: int, height: int, width: int) -> Problem:
     levels = ("0", "1", "2", "3")
     pooler = OutermostBoxPooler(bins)
@@ -33,18 +29,14 @@ def _pool_problem(people: int, frames: int, bins: int, channels: int, height: in
         x = 0.7 * width * torch.rand(people, 1, generator=generator) + torch.arange(frames) * width / 160
         y = 0.35 * height * torch.rand(people, 1, generator=generator) + torch.zeros(frames)
         # whole pixels up to 256 alone survive half precision; all providers are given the same ones
-        return maps, torch.stack([x, y, x + 0.4 * tall, y + tall], 2)
+        boxes = torch.stack([x, y, x + 0.4 * tall, y + tall], 2)
+        return maps, boxes, torch.ones(people, frames, dtype=torch.bool), torch.zeros(people, dtype=torch.long)
 
-    def ours(maps: list[Tensor], boxes: Tensor) -> Tensor:
-        valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
-        clip = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
+    def ours(maps: list[Tensor], boxes: Tensor, valid: Tensor, clip: Tensor) -> Tensor:
         return pooler(dict(zip(levels, maps)), boxes, valid, clip, padded)[0]
 
-    def loop(maps: list[Tensor], boxes: Tensor) -> Tensor:
-        valid = torch.ones(boxes.shape[:2], dtype=torch.bool)
-        return pool(maps, boxes.float().cpu(), valid, torch.zeros(people, dtype=torch.long), "outermost", (bins, bins))[
-            0
-        ]
+    def loop(maps: list[Tensor], boxes: Tensor, valid: Tensor, clip: Tensor) -> Tensor:
+        return pool(maps, boxes.float().cpu(), valid.cpu(), clip.cpu(), "outermost", (bins, bins))[0]
 
     return Problem(inputs, _poolers(ours, loop, people, frames, bins), lambda state, *given: loop(*given), {}, _covered)
 
@@ -53,20 +45,20 @@ def _poolers(ours: Any, loop: Any, people: int, frames: int, bins: int) -> tuple
     def arranged(rows: Tensor) -> Tensor:
         return rows.unflatten(0, (frames, people)).permute(1, 2, 0, 3, 4)
 
-    def in_kernel(maps: list[Tensor], boxes: Tensor) -> Tensor:
+    def in_kernel(*given: Any) -> Tensor:
         with use_kernels("outermost_box"):
-            return ours(maps, boxes)
+            return ours(*given)
 
-    def multi(maps: list[Tensor], boxes: Tensor) -> Tensor:
+    def multi(maps: list[Tensor], boxes: Tensor, valid: Tensor, clip: Tensor) -> Tensor:
         height, width = (side * 4 for side in maps[0].shape[3:])
-        box = _track_boxes(boxes)
+        box = outermost_boxes(boxes, valid)
         pooler = MultiScaleRoIAlign([str(i) for i in range(len(maps))], bins, 2)
         named = {str(i): level.flatten(0, 1) for i, level in enumerate(maps)}
         return arranged(pooler(named, [box] * frames, [(height, width)] * frames))
 
-    def unaligned(state: State, maps: list[Tensor], boxes: Tensor) -> Tensor:
+    def unaligned(state: State, maps: list[Tensor], boxes: Tensor, valid: Tensor, clip: Tensor) -> Tensor:
         """The class has no half-pixel alignment; one person and frame at a time."""
-        box, rows = _track_boxes(boxes), []
+        box, rows = outermost_boxes(boxes, valid), []
         level = (4 + torch.log2((box[:, 2:] - box[:, :2]).prod(1).sqrt() / 224) + 1e-6).floor().clamp(2, 5).long() - 2
         for t in range(frames):
             for one, i in zip(box, level.tolist()):
@@ -84,9 +76,9 @@ def _poolers(ours: Any, loop: Any, people: int, frames: int, bins: int) -> tuple
     )
 
 
-def _covered(maps: list[Tensor], boxes: Tensor) -> int:
+def _covered(maps: list[Tensor], boxes: Tensor, valid: Tensor, clip: Tensor) -> int:
     """Cells under the boxes, of the one level that each belongs to; boxes that overlap count twice."""
-    box = _track_boxes(boxes.float().cpu())
+    box = outermost_boxes(boxes.float().cpu(), valid.cpu())
     side = box[:, 2:] - box[:, :2]
     level = (4 + torch.log2(side.prod(1).sqrt() / 224) + 1e-6).floor().clamp(2, 5)
     cells = (side / 2 ** level[:, None]).ceil().prod(1).sum()

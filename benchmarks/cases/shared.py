@@ -124,7 +124,8 @@ def _depthwise_problem(batch: int, channels: int, frames: int, side: int) -> Pro
         Provider("conv3d NCDHW", "ours", with_state(convolve)),
         kernel,
         Provider("27 products", "naive", with_state(shifted)),
-        # a network has its maps in this layout already; torch 2.15's bfloat16 weight gradient on the CPU is wrong
+        # a network has its maps in this layout already; on CPUs with AVX-512 the bfloat16 weight gradient of fewer
+        # frames than the kernel has, two here, is wrong (torch 2.15, oneDNN 3.13)
         Provider("conv3d channels_last_3d", "peer", channels_last, prepare=in_layout),
     )
     return Problem(

@@ -9,7 +9,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-# module, kernel, types of its arguments by name ("*fp32" a pointer, "i32" a number, tuples of them), values of the constexpr ones
+# module, kernel, types of its arguments by name ("*fp32" a pointer, "i32" a number, or a tuple of such), values of the
+# constexpr ones
 KERNELS: list[tuple[str, str, dict[str, Any], dict[str, object]]] = []
 
 CROP = "actionzoo.kernels._crop_resize_triton"
@@ -35,6 +36,9 @@ for number in ("*fp32", "*bf16"):
 
 BOX = "actionzoo.kernels._outermost_box_triton"
 DEPTHWISE = "actionzoo.kernels._depthwise_conv3d_triton"
+types = {"boxes": "*fp32", "valid": "*i1", "used": "*fp32", "level": "*i64", "seen": "*i1", "frames": "i32"}
+types |= {"canonical_scale": "fp32", "canonical_level": "fp32", "first_level": "i32", "levels": "i32"}
+KERNELS.append((BOX, "window_kernel", types, {"BLOCK": 32}))
 for number, last in (("*fp32", False), ("*bf16", True)):
     person = {"boxes": "*fp32", "level": "*i64", "clip": "*i64", "seen": "*i1", "out": number}
     person |= dict.fromkeys(("frames", "channels"), "i32")
@@ -50,8 +54,16 @@ for number, last in (("*fp32", False), ("*bf16", True)):
     stride = dict.fromkeys(("STRIDE_T", "STRIDE_H", "STRIDE_W"), 1 if last else 2)
     tile = {**stride, "BLOCK_W": 4 if last else 64, "BLOCK_C": 64 if last else 4}
     bias = {"bias": None} if last else {}
-    types = {**pointers, **({} if last else {"bias": number}), **layout, "out_size": ("i32",) * 3, "out_strides": ("i32",) * 5}
-    KERNELS.append((DEPTHWISE, "convolve_kernel", types, {**bias, **tile, "FLIPPED": last, "STRIP": 16, "ROWS": 2 if last else 1}))
+    types = {
+        **pointers,
+        **({} if last else {"bias": number}),
+        **layout,
+        "out_size": ("i32",) * 3,
+        "out_strides": ("i32",) * 5,
+    }
+    KERNELS.append(
+        (DEPTHWISE, "convolve_kernel", types, {**bias, **tile, "FLIPPED": last, "STRIP": 16, "ROWS": 2 if last else 1})
+    )
     upstream = {"grad": number, "grad_size": ("i32",) * 3, "grad_strides": ("i32",) * 5}
     types = {"weight": number, "out": number, "channels": "i32", **layout, **upstream}
     KERNELS.append((DEPTHWISE, "input_gradient_kernel", types, {**tile, "STRIDE_T": 2}))

@@ -107,7 +107,8 @@ def test_any_strides(device):
     wide = torch.randn(2, 5, 3, 7, 4, device=device)
     x = wide.transpose(3, 4)[:, 1:4, :2, 1:3, ::2].requires_grad_()
     weight = torch.randn(3, 3, 3, 1, 3, device=device).permute(4, 3, 2, 1, 0).requires_grad_()
-    assert not x.is_contiguous() and not weight.is_contiguous()
+    assert not x.is_contiguous()
+    assert not weight.is_contiguous()
     got, want = (torch.autograd.grad(call(x, weight).sum(), (x, weight)) for call in (kernels.depthwise_conv3d, plain))
     assert_close(kernels.depthwise_conv3d(x, weight), plain(x, weight), rtol=1e-5, atol=1e-5)
     for value, right in zip(got, want):
@@ -146,11 +147,11 @@ def test_second_derivatives(stride, device):
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_operators_are_registered_as_torch_wants_them(device):
-    x, weight, bias = tensors((1, 2, 2, 2, 1), device, last=True)
-    grad = torch.randn(1, 2, 1, 2, 1, device=device).requires_grad_()
+    x, weight, bias = tensors((1, 2, 2, 1, 1), device, last=True)
+    grad = torch.randn(1, 2, 1, 1, 1, device=device).requires_grad_()
     stride = [2, 1, 1]
     torch.library.opcheck(OPS.depthwise_conv3d, (x, weight, bias, stride))
-    torch.library.opcheck(OPS.depthwise_conv3d_input_gradient, (grad, weight, stride, [2, 2, 1], True))
+    torch.library.opcheck(OPS.depthwise_conv3d_input_gradient, (grad, weight, stride, [2, 1, 1], True))
     torch.library.opcheck(OPS.depthwise_conv3d_weight_gradient, (grad, x, stride))
 
 

@@ -96,6 +96,27 @@ def test_layer_equals_the_reference(dtype, device, monkeypatch):
         assert_close(value.cpu(), right, rtol=unit, atol=unit)
 
 
+def test_windows_equal_those_of_the_layer(device):
+    """In 40 frames, more than a program reads at a time; the levels where they change, as torchvision has them."""
+    side = torch.tensor([0.5, 1, 56, 111.99, 112, 112.01, 223.9, 223.9999, 224, 447.9, 448, 449, 896, 5000])
+    boxes = torch.cat([torch.stack([side * 0, side * 0, side, side], 1), 300 * torch.rand(6, 4)])
+    boxes = boxes[:, None].repeat(1, 40, 1)
+    valid = torch.rand(boxes.shape[:2]) > 0.1
+    boxes[14:] += 20 * torch.randn(6, 40, 4)
+    boxes[16, 3:] = NAN
+    boxes[17, ::2, 2] = torch.inf
+    boxes[18, :, 1] = -torch.inf
+    valid[19] = False
+    for strides in ((4, 8, 16, 32), (8, 16)):
+        pooler = OutermostBoxPooler(levels=[str(i) for i in range(len(strides))], strides=strides)
+        given = boxes.to(device), valid.to(device)
+        used, seen = pooler._windows(*given)
+        scale, level, first = pooler.canonical_scale, pooler.canonical_level, pooler._first_level
+        found = OPS.outermost_windows(*given, scale, level, first, len(strides))
+        assert list(map(torch.equal, found, (used, pooler._level(used), seen))) == [True] * 3
+        assert seen.tolist() == [True] * 18 + [False] * 2
+
+
 def test_basic_mode_and_layers_outside_the_block_do_without(device, monkeypatch):
     monkeypatch.setattr(kernels, "outermost_box", None)
     boxes, valid, clips = (t.to(device) for t in tracks())
@@ -216,6 +237,8 @@ def test_operators_are_registered_as_torch_wants_them(device):
     maps = pyramid(device, channels=2, frames=1, last=True)
     rows = [row.to(device) for row in people(device, ("inside", "coarse"))]
     torch.library.opcheck(OPS.outermost_box, (maps, *rows, list(SCALES), [1, 2], 2))
+    boxes, valid, _ = tracks()
+    torch.library.opcheck(OPS.outermost_windows, (boxes.to(device), valid.to(device), 56.0, 4, 2, 2))
     grad = torch.randn(2, 2, 1, 1, 2, device=device, requires_grad=True)
     torch.library.opcheck(OPS.outermost_box_gradient, (grad, *rows, 1, SCALES[1], 2, list(maps[1].shape), True))
 
@@ -240,9 +263,7 @@ def test_layer_compiles_in_one_graph(device):
 def test_float64_takes_the_plain_form(device):
     maps = pyramid(device, channels=1, frames=1, dtype=torch.float64)
     rows = [row.to(device) for row in people(device, ("inside", "coarse"))]
-    assert torch.equal(
-        kernels.outermost_box(maps, *rows, SCALES, (2, 2), 2), pool_taps(maps, *rows, SCALES, (2, 2), 2)
-    )
+    assert torch.equal(kernels.outermost_box(maps, *rows, SCALES, (2, 2), 2), pool_taps(maps, *rows, SCALES, (2, 2), 2))
 
 
 def test_no_synchronisation(device):
