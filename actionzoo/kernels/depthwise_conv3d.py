@@ -37,7 +37,7 @@ def depthwise_conv3d(
         ValueError: If a shape is wrong, or a stride is neither 1 nor 2.
         TypeError: If the dtypes differ or are not floating point.
     """
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+    if x.device.type != "meta" and torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     _check(x, weight, bias, stride)

@@ -19,9 +19,9 @@ BOUNDS = {
     "part_cropper": (120, 1, 216),
     "attention_image": (132, 0, 132),
     "multitask_aware_loss": (88, 0, 88),
-    "outermost_box/2-people-14x14": (180, 2, 395),
+    "outermost_box/2-people-14x14": (122, 2, 404),
     "channel_bottleneck3d": (14, 0, 14),
-    "decode_heatmaps": (20, 0, 20),
+    "decode_heatmaps": (18, 0, 18),
 }
 
 
