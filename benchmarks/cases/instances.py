@@ -42,6 +42,8 @@ def _pool_problem(people: int, frames: int, bins: int, channels: int, height: in
 
 
 def _poolers(ours: Any, loop: Any, people: int, frames: int, bins: int) -> tuple[Provider, ...]:
+    pooler = MultiScaleRoIAlign(["0", "1", "2", "3"], bins, 2)
+
     def arranged(rows: Tensor) -> Tensor:
         return rows.unflatten(0, (frames, people)).permute(1, 2, 0, 3, 4)
 
@@ -52,7 +54,6 @@ def _poolers(ours: Any, loop: Any, people: int, frames: int, bins: int) -> tuple
     def multi(maps: list[Tensor], boxes: Tensor, valid: Tensor, clip: Tensor) -> Tensor:
         height, width = (side * 4 for side in maps[0].shape[3:])
         box = outermost_boxes(boxes, valid)
-        pooler = MultiScaleRoIAlign([str(i) for i in range(len(maps))], bins, 2)
         named = {str(i): level.flatten(0, 1) for i, level in enumerate(maps)}
         return arranged(pooler(named, [box] * frames, [(height, width)] * frames))
 

@@ -8,7 +8,7 @@ from benchmarks import counts
 from benchmarks.cases import all_cases
 
 CASES = {case.name: case for case in all_cases() if case.suite == "layers"}
-# ATen operations and host synchronisations in eager mode on the CPU; operations with no host to wait for, as on CUDA.
+# ATen operations and host synchronisations in eager mode on the CPU; operations without a host to read, as in a graph.
 # A few more than today's, as versions of torch differ in what one operation is made of.
 BOUNDS = {
     "serialized_attention": (26, 0, 41),
@@ -41,7 +41,7 @@ def test_a_layer_needs_no_more_operations_than_it_did(name):
     assert operations <= most
     assert synchronisations <= reads
 
-    # without values: whatever the host wanted to read would fail, so that a CUDA graph can hold it
+    # without values: whatever the host wanted to read would fail
     state, inputs = tree_map(lambda x: x.to("meta"), (dict(problem.state), inputs))
     operations, synchronisations = counts.operations(provider.build(state)[0], inputs)
     assert operations <= most_without_host
