@@ -1,5 +1,6 @@
 """Providers of a case, built, checked and counted, in the modes that are to be measured."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from . import checks, counts
 from .cases import Case, Provider
+
+SLOW = 1.0
+"""Seconds of a check on the CPU after which a call is not made once more to count its operations."""
 
 
 class Variant(NamedTuple):
@@ -77,6 +81,8 @@ def candidates_of(
         why = f"measured at {' and '.join(provider.sizes)} sizes only"
     if why is None and provider.forward_only and variant.backward:
         why = "for inference"
+    if why is None and provider.precision == variant.dtype:
+        why = f"its inputs are in {variant.dtype} already"
     eager = Candidate(provider, "eager", skipped=why)
     if why is not None:
         return [eager]
@@ -90,12 +96,18 @@ def candidates_of(
         truth = checks.truth(provider.reference, state, truth.inputs, variant.backward)
     if provider.prepare is not None:
         truth = truth._replace(inputs=provider.prepare(truth.inputs))
-    arguments = (truth, dtype, variant.backward, variant.case.looser)
+    precision = getattr(torch, provider.precision or variant.dtype)
+    arguments = (truth, precision, variant.backward, variant.case.looser)
+    began = time.process_time()
     eager.verdict = checks.check(eager.call, eager.parameters, *arguments)
+    slow = setting.device.type == "cpu" and time.process_time() - began > SLOW
     # once for each form of ours
     trace = provider.kind == "ours" and provider.compiles and not variant.backward and variant.dtype == "float32"
     trace = trace and (variant.case.suite == "layers" or setting.trace_models)
-    eager.counted = counts.count(eager.call, truth.inputs, trace)
+    if slow and not trace:
+        eager.notes.append("operations not counted: a call takes too long")
+    else:
+        eager.counted = counts.count(eager.call, truth.inputs, trace)
     if not (provider.kind in variant.compiled and provider.compiles):
         return [eager]
     fused = torch.compile(eager.call, dynamic=False)

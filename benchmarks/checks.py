@@ -16,6 +16,9 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 2e-2, tor
 """Largest relative error of values; gradients have three times as much. In half precision a provider may also err
 twice as much as the reference does in that dtype: a deep network's gradients do not survive it in any form."""
 
+WIDEST = 0.1
+"""No factor makes a tolerance wider: half precision leaves a whole network nine tenths of what it says."""
+
 
 class Verdict(NamedTuple):
     """Outcome of a check; only a green one is followed by a time."""
@@ -166,8 +169,18 @@ def check(
     looser: float = 1.0,
     poison: bool = True,
 ) -> Verdict:
-    """Compare one provider; whatever it raises is a red check, too."""
-    tolerance = TOLERANCE[dtype] * looser
+    """Compare one provider; whatever it raises is a red check, too.
+
+    Args:
+        call: The provider.
+        parameters: Its parameters by name.
+        expected: What is right.
+        dtype: What it computes in, whose tolerance counts.
+        backward: Whether gradients are compared.
+        looser: Factor of the tolerance.
+        poison: Whether memory that it allocates is poisoned.
+    """
+    tolerance = min(TOLERANCE[dtype] * looser, WIDEST)
     inputs = tree_map(lambda x: x.detach().clone() if isinstance(x, Tensor) else x, expected.inputs)
     names = [name for name in expected.names if name in parameters]
     gradient_error = None

@@ -52,7 +52,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def select(cases: list[Case], options: argparse.Namespace) -> list[Variant]:
-    """What is to be measured, in order: the models last."""
+    """What is to be measured, in order: the models last, and their backward passes after all others."""
     sizes = options.sizes or options.device
     variants = []
     for case in cases:
@@ -62,10 +62,13 @@ def select(cases: list[Case], options: argparse.Namespace) -> list[Variant]:
             continue
         dtypes = options.dtypes or (("float32",) if options.quick else case.dtypes)
         for dtype in (name for name in case.dtypes if name in dtypes):
-            for backward in (False, True) if case.backward else (False,):
+            # models are trained on larger machines than those that are in a hurry
+            both = case.backward and not (options.quick and case.suite == "models")
+            for backward in (False, True) if both else (False,):
                 compiled = (("ours",) if case.compiled else ()) if options.quick else ("ours", "peer")
                 variants.append(Variant(case, dtype, backward, () if options.eager else compiled))
-    return sorted(variants, key=lambda variant: variant.case.suite == "models")
+    models = [variant.case.suite == "models" for variant in variants]
+    return [v for _, v in sorted(zip(models, variants), key=lambda pair: (pair[0], pair[0] and pair[1].backward))]
 
 
 def write(path: Path, result: dict[str, Any]) -> None:

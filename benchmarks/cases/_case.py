@@ -31,6 +31,8 @@ class Provider:
     compiles: bool = True
     """Whether `torch.compile` is of use; Python loops over data only take minutes to trace."""
     forward_only: bool = False
+    precision: str | None = None
+    """dtype that it computes in where that is less than its inputs'; it is held to that dtype's tolerance."""
     sizes: tuple[str, ...] = ("cuda", "cpu", "tiny")
     """Where it takes part: a loop over single numbers is of no use at a GPU's sizes."""
 
