@@ -147,9 +147,22 @@ class OptimizedModule(nn.Module):
         return _blank, (own,), {**vars(self), "_optimized_plan": replace(self._optimized_plan, graph=None)}
 
 
+def _reset_classifier(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Give the copy a fresh classifier, as the model's own method; a CUDA graph has the old one."""
+    before = self._addresses()
+    result = type(self).__bases__[1].reset_classifier(self, *args, **kwargs)
+    self._forget_graph(before)
+    return result
+
+
 @functools.cache
 def _optimized_class(kind: type[nn.Module]) -> type[nn.Module]:
-    about = {"__module__": kind.__module__, "__doc__": f"A `{kind.__name__}` that `optimize_for_inference` made."}
+    about: dict[str, Any] = {
+        "__module__": kind.__module__,
+        "__doc__": f"A `{kind.__name__}` that `optimize_for_inference` made.",
+    }
+    if hasattr(kind, "reset_classifier"):
+        about["reset_classifier"] = _reset_classifier
     return type(f"Optimized{kind.__name__}", (OptimizedModule, kind), about)
 
 
@@ -202,6 +215,8 @@ def optimize_for_inference(model: Model, example: Any = None, dtype: torch.dtype
         given = next((x.dtype for x in made.parameters() if x.is_floating_point()), torch.float32)
         inner = None if dtype in (None, given) else dtype
         fold_norms(made)
+        # what stands in place of a normalisation is new
+        made.eval()
         heads = detector_heads(made)
         plan = made._optimized_plan = _Plan(given, weights_channels_last(made, heads))
         made.__class__ = _optimized_class(type(made))
