@@ -97,8 +97,9 @@ def crop_kernel(
     top, bottom, wy = _tap(row, box_h, height, real)
     left, right, wx = _tap(column, box_w, width, real)
     top, bottom, left, right = top + y1, bottom + y1, left + x1, right + x1
-    # an image that does not exist has no rows
-    seen_h = tl.where((image >= 0) & (image < batch), image_h, 0)
+    # an image that does not exist has no rows, and its weights mark the crop
+    known = (image >= 0) & (image < batch)
+    seen_h, wy = tl.where(known, image_h, 0), tl.where(known, wy, float("nan"))
     top_in, bottom_in = (top >= 0) & (top < seen_h), (bottom >= 0) & (bottom < seen_h)
     left_in, right_in = (left >= 0) & (left < image_w), (right >= 0) & (right < image_w)
     left, right = left.to(tl.int64) * stride_x, right.to(tl.int64) * stride_x

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .depthwise_conv3d import channels_last
+from ._depthwise_conv3d import channels_last
 
 CELLS = 256
 """Of a tile: two for each thread of four warps, so that the 27 weights of both stay in registers."""
@@ -67,7 +67,7 @@ def _lefts(column, channel, width, strides, there, STRIDE_W: tl.constexpr):
     lefts, seen = (), ()
     for j in tl.static_range(3):
         left = (column * STRIDE_W + j - 1)[:, None]
-        lefts = lefts + (left * strides[4] + channel.to(tl.int64)[None, :] * strides[1],)
+        lefts = lefts + (left.to(tl.int64) * strides[4] + channel.to(tl.int64)[None, :] * strides[1],)
         seen = seen + (there & (left >= 0) & (left < width),)
     return lefts, seen
 
@@ -109,7 +109,7 @@ def convolve_kernel(
     column = tile * BLOCK_W + tl.arange(0, BLOCK_W)
     there = (column < out_size[2])[:, None] & (channel < channels)[None, :]
     lefts, seen = _lefts(column, channel, size[2], strides, there, STRIDE_W)
-    out += column[:, None] * out_strides[4] + channel.to(tl.int64)[None, :] * out_strides[1]
+    out += column.to(tl.int64)[:, None] * out_strides[4] + channel.to(tl.int64)[None, :] * out_strides[1]
 
     step: tl.constexpr = -1 if FLIPPED else 1
     past = _weights(weight, channel, channels, 26 if FLIPPED else 0, step)
@@ -181,11 +181,13 @@ def input_gradient_kernel(
         seen = there & (w >= 0) & (w % STRIDE_W == 0) & (w // STRIDE_W < grad_size[2])
         t, h, w = t // STRIDE_T, h // STRIDE_H, w // STRIDE_W
         seen = tl.where(whole & (t < grad_size[0]) & (h < grad_size[1]), seen, False)
-        cell = grad + t.to(tl.int64) * grad_strides[2] + h.to(tl.int64) * grad_strides[3] + w * grad_strides[4]
+        cell = grad + t.to(tl.int64) * grad_strides[2] + h.to(tl.int64) * grad_strides[3]
+        cell += w.to(tl.int64) * grad_strides[4]
         tap = tl.load(weight + channel * 27 + k, mask=channel < channels, other=0.0).to(tl.float32)
         total += tl.load(cell, mask=seen, other=0.0).to(tl.float32) * tap[None, :]
     line = out + clip * strides[0] + tl.cast(frame, tl.int64) * strides[2] + tl.cast(row, tl.int64) * strides[3]
-    tl.store(line + column[:, None] * strides[4] + channel.to(tl.int64)[None, :] * strides[1], total, mask=there)
+    line += column.to(tl.int64)[:, None] * strides[4]
+    tl.store(line + channel.to(tl.int64)[None, :] * strides[1], total, mask=there)
 
 
 @triton.jit
@@ -242,7 +244,7 @@ def weight_gradient_kernel(
         lefts, seen = _lefts(column, channel, size[2], strides, there, STRIDE_W)
         source, top = x + clip * strides[0], STRIDE_H * row - 1
         line = grad + clip * grad_strides[0] + tl.cast(row, tl.int64) * grad_strides[3]
-        line += column[:, None] * grad_strides[4] + channel.to(tl.int64)[None, :] * grad_strides[1]
+        line += column.to(tl.int64)[:, None] * grad_strides[4] + channel.to(tl.int64)[None, :] * grad_strides[1]
         before = _gradient_tile(line, first - 1, grad_size[0], grad_strides[2], there)
         now = _gradient_tile(line, first, grad_size[0], grad_strides[2], there)
         for frame in range(first, tl.minimum(first + strip, grad_size[0])):

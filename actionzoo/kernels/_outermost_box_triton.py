@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .outermost_box import channels_last
+from ._outermost_box import channels_last
 
 
 @triton.jit(do_not_specialize=["frames", "first_level", "levels"])
@@ -123,7 +123,8 @@ def pool_kernel(
     row, rest = tl.program_id(0) % BINS_Y, tl.program_id(0) // BINS_Y
     blocks = tl.cdiv(frames * channels, BLOCK_P)
     block, person = rest % blocks * BLOCK_P, (rest // blocks).to(tl.int64)
-    own, source, there = tl.load(level + person), tl.load(clip + person), tl.load(seen + person)
+    own, source = tl.load(level + person), tl.load(clip + person)
+    there = tl.load(seen + person) & (own >= 0) & (own < len(maps))
     x1, y1 = tl.load(boxes + 4 * person), tl.load(boxes + 4 * person + 1)
     x2, y2 = tl.load(boxes + 4 * person + 2), tl.load(boxes + 4 * person + 3)
     cells, height, width, scale = maps[0], heights[0], widths[0], scales[0]
@@ -136,8 +137,8 @@ def pool_kernel(
     y_low, y_step = _bins(y1, y2, scale, BINS_Y)
     bins = tl.arange(0, BLOCK_X)
     left, right = _covered(x_low, x_step, width, bins.to(tl.float32), BINS_X, SAMPLES)
-    # nothing is read of a clip that does not exist, nor for a person who was not seen
-    right = tl.where(there & known & (own >= 0) & (own < len(maps)), right, left)
+    # nothing is read of a clip that does not exist, nor for a person who was not seen or has no map
+    right = tl.where(there & known, right, left)
 
     plane = block + tl.arange(0, BLOCK_P)
     frame, channel = plane // channels, plane % channels

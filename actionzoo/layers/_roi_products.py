@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from ..kernels.outermost_box import no_autocast, real_dtype, sample_points
+from ..kernels._outermost_box import no_autocast, real_dtype, sample_points
 
 
 class Window(NamedTuple):

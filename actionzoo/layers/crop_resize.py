@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import kernels
-from ..kernels.crop_resize import check_crop
-from ..kernels.crop_resize import crop_gather as _crop_gather
+from ..kernels._crop_resize import check_crop
+from ..kernels._crop_resize import crop_gather as _crop_gather
 
 
 def crop_resize(images: Tensor, boxes: Tensor, index: Tensor, size: int | tuple[int, int]) -> Tensor:
@@ -22,7 +22,8 @@ def crop_resize(images: Tensor, boxes: Tensor, index: Tensor, size: int | tuple[
     Args:
         images: `(B, C, H, W)` floating-point images or feature maps.
         boxes: `(N, 4)` integer xyxy boxes in pixels, half-open (`x2 - x1` is the width).
-        index: `(N,)` integer, the image that each box is cut from, in `[0, B)`.
+        index: `(N,)` integer, the image that each box is cut from, in `[0, B)`. Where the host does not read it, a
+            crop of any other index is NaN and gives no gradient.
         size: `(h, w)` of the crops returned, in pixels; one number for both.
 
     Returns:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..kernels.decode_heatmaps import check_heatmaps, decode_rows
+from ..kernels._decode_heatmaps import check_heatmaps, decode_rows
 
 MPII_JOINTS = (
     "right_ankle",

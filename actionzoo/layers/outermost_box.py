@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import kernels
-from ..kernels.outermost_box import outermost_windows, pool_taps
+from ..kernels._outermost_box import outermost_windows, pool_taps
 from ._roi_products import in_graph, pool_frames, pool_windows
 
 
@@ -129,8 +129,8 @@ class OutermostBoxPooler(nn.Module):
             the boxes used, `(N, 4)` in outermost and `(N, T, 4)` in basic mode, float32 or float64.
 
         Raises:
-            ValueError: If a level is missing, a shape is wrong, or (eager mode) a clip index is out of range; the
-                kernel cannot raise, and gives that person NaN.
+            ValueError: If a level is missing, a shape is wrong, or (eager mode) a clip index is out of range; compiled
+                and with the kernel, where the host does not read it, that person gets NaN.
             TypeError: If a dtype is wrong.
         """
         _check_tracks(boxes, valid)

@@ -7,6 +7,19 @@ from timm.layers import Attention, Mlp
 from torch import Tensor, nn
 
 
+class _TokenPool(nn.AdaptiveAvgPool2d):
+    """`nn.AdaptiveAvgPool2d` without its detours on the CPU: copying a map cell by cell, equal cells one by one."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        side = self.output_size
+        if torch.compiler.is_compiling() or not isinstance(side, int):
+            return super().forward(input)
+        cells = input.shape[-1] // side
+        if not cells or input.shape[-2:] != (cells * side, cells * side):
+            return super().forward(input)
+        return input if cells == 1 else F.avg_pool2d(input, cells)
+
+
 class SerializedAttention(nn.Module):
     """Serialization module and attention module of one stage: `att_l = G(X_l)` (PRF-Net section 3.1).
 
@@ -37,7 +50,7 @@ class SerializedAttention(nn.Module):
         self.in_ch = in_ch
         self.dim = dim
         self.tokens = tokens
-        self.pool = nn.AdaptiveAvgPool2d(tokens)
+        self.pool = _TokenPool(tokens)
         self.reduce = nn.Conv2d(in_ch, dim, 1, bias=False)
         self.bn = nn.BatchNorm2d(dim)
         self.act = nn.ReLU()
@@ -57,16 +70,9 @@ class SerializedAttention(nn.Module):
         """
         if x.ndim != 4 or x.shape[1] != self.in_ch:
             raise ValueError(f"expected a feature map (B, {self.in_ch}, H, W), got shape {tuple(x.shape)}")
-        x = self.act(self.bn(self.reduce(self._pooled(x))))
+        x = self.act(self.bn(self.reduce(self.pool(x))))
         # a sum with the transposed view would keep its layout, and every layer after it would go across memory
         return rearrange(x, "b c h w -> b (h w) c").contiguous() + self.pos_embed
-
-    def _pooled(self, x: Tensor) -> Tensor:
-        """`self.pool` without its detours on the CPU: copying a map cell by cell, equal cells one by one."""
-        cells = x.shape[2] // self.tokens
-        if torch.compiler.is_compiling() or x.shape[2:] != (cells * self.tokens, cells * self.tokens) or not cells:
-            return self.pool(x)
-        return x if cells == 1 else F.avg_pool2d(x, cells)
 
     def attend(self, x: Tensor) -> Tensor:
         """Attention module: `(B, tokens ** 2, dim)` -> the same shape, attended."""

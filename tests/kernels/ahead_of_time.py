@@ -3,6 +3,8 @@
 import importlib
 import json
 import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import triton
@@ -12,8 +14,16 @@ from triton.compiler import ASTSource
 # module, kernel, types of its arguments by name ("*fp32" a pointer, "i32" a number, or a tuple of such), values of the
 # constexpr ones
 KERNELS: list[tuple[str, str, dict[str, Any], dict[str, object]]] = []
+# what kernels are launched with, where it is not Triton's four warps and three stages
+LAUNCH = {
+    "decode_kernel": {"num_warps": 8},
+    "window_kernel": {"num_warps": 1},
+    "pool_kernel": {"num_stages": 1},
+    "gradient_kernel": {"num_stages": 1},
+}
 
 CROP = "actionzoo.kernels._crop_resize_triton"
+DECODE = "actionzoo.kernels._decode_heatmaps_triton"
 CROP_SIZES = ("channels", "image_h", "image_w", "height", "width")
 for number in ("*fp32", "*bf16"):
     sizes = dict.fromkeys(("batch", *CROP_SIZES, "stride_b", "stride_c", "stride_y", "stride_x"), "i32")
@@ -24,15 +34,8 @@ for number in ("*fp32", "*bf16"):
     blocks = {"BOXES": 128, "BLOCK_H": 16, "BLOCK_W": 64}
     KERNELS.append((CROP, "crop_backward_kernel", {**pointers, **sizes}, blocks))
     sizes = dict.fromkeys(("joints", "height", "width", "stride_b", "stride_j", "stride_y", "stride_x"), "i32")
-    for flat in (True, False):
-        KERNELS.append(
-            (
-                "actionzoo.kernels._decode_heatmaps_triton",
-                "decode_kernel",
-                {"heatmaps": number, "found": "*fp32", **sizes},
-                {"SHIFT": flat, "FLAT": flat, "BLOCK": 4096},
-            )
-        )
+    types, flat = {"heatmaps": number, "found": "*fp32", **sizes}, number == "*fp32"
+    KERNELS.append((DECODE, "decode_kernel", types, {"SHIFT": True, "FLAT": flat, "BLOCK": 4096}))
 
 BOX = "actionzoo.kernels._outermost_box_triton"
 DEPTHWISE = "actionzoo.kernels._depthwise_conv3d_triton"
@@ -71,17 +74,40 @@ for number, last in (("*fp32", False), ("*bf16", True)):
     KERNELS.append((DEPTHWISE, "weight_gradient_kernel", types, tile))
 
 
+def cubin(module: str, name: str, types: dict[str, Any], constants: dict[str, object]) -> bytes:
+    """The machine code of one kernel, for the warps and stages that it is launched with."""
+    kernel = getattr(importlib.import_module(module), name)
+    signature = {**types, **dict.fromkeys(constants, "constexpr")}
+    ordered = {argument: signature[argument] for argument in kernel.arg_names}
+    source = ASTSource(fn=kernel, signature=ordered, constexprs=constants)
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=LAUNCH.get(name)).asm["cubin"]
+
+
+def only_the_kernels() -> None:
+    """Make `actionzoo.kernels` importable without the rest of the package, which takes seconds."""
+    package = ModuleType("actionzoo")
+    package.__path__ = [str(Path(__file__).resolve().parents[2] / "actionzoo")]
+    sys.modules["actionzoo"] = package
+
+
 def main() -> None:
-    """Print `{kernel: bytes of its cubin}`."""
-    sizes = {}
+    """Print a list: kernel, whether in bfloat16, bytes of its cubin, and what the cubin's header says of itself."""
+    only_the_kernels()
+    found = []
     for module, name, types, constants in KERNELS:
-        kernel = getattr(importlib.import_module(module), name)
-        signature = {**types, **dict.fromkeys(constants, "constexpr")}
-        ordered = {argument: signature[argument] for argument in kernel.arg_names}
-        source = ASTSource(fn=kernel, signature=ordered, constexprs=constants)
-        built = triton.compile(source, target=GPUTarget("cuda", 90, 32))
-        sizes[f"{module}.{name} {sorted(map(str, types.values()))} {constants}"] = len(built.asm["cubin"])
-    json.dump(sizes, sys.stdout)
+        code = cubin(module, name, types, constants)
+        machine, flags = int.from_bytes(code[18:20], "little"), int.from_bytes(code[48:52], "little")
+        found.append(
+            {
+                "kernel": f"{module}.{name}",
+                "half": "*bf16" in str(types),
+                "bytes": len(code),
+                "elf": code.startswith(b"\x7fELF") and machine == 190,
+                # CUDA 13 moved the architecture up by a byte
+                "sm": flags >> 8 & 0xFF if code[8] >= 8 else flags & 0xFF,
+            }
+        )
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":

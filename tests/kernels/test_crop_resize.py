@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from actionzoo import kernels
-from actionzoo.kernels.crop_resize import crop_gather
+from actionzoo.kernels._crop_resize import crop_gather
 from actionzoo.layers import PartCropper, crop_resize
 from tests.reference import crop_resize as reference
 
@@ -115,16 +115,39 @@ def test_nothing_to_crop(shape, device):
     assert images.grad.count_nonzero() == 0
 
 
-def test_an_image_that_does_not_exist_reads_0(device):
-    images = torch.rand(2, 1, 4, 5, device=device, requires_grad=True)
+FORMS = {"kernel": lambda *given: kernels.crop_resize(*given[:3], given[3:]), "plain": crop_gather}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_crop_of_an_image_that_does_not_exist_is_nan(dtype, form, device):
+    images = torch.rand(2, 1, 4, 5, dtype=dtype, device=device, requires_grad=True)
     boxes = torch.tensor([[0, 0, 3, 2]] * 4, device=device)
     index = torch.tensor([-1, 2, 2**40, 1], device=device)
-    crops = kernels.crop_resize(images, boxes, index, (1, 2))
-    assert crops[:3].count_nonzero() == 0
-    assert crops[3].count_nonzero() == 2
+    crops = form(images, boxes, index, 1, 2)
+    assert crops.dtype == dtype
+    assert crops[:3].isnan().all()
+    assert crops[3].isfinite().all()
     crops.sum().backward()
     assert images.grad[0].count_nonzero() == 0
     assert_close(images.grad.sum().item(), 2.0)
+    # in eight bits 258 would be 2
+    many = torch.rand(258, 1, 1, 1, dtype=dtype, device=device)
+    small = torch.tensor([2], dtype=torch.uint8, device=device)
+    assert form(many, torch.tensor([[0, 0, 1, 1]], device=device), small, 1, 1).item() == many[2].item()
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("shape", [(2, 1, 0, 5), (2, 1, 4, 0), (0, 1, 4, 5), (2, 0, 4, 5)], ids=str)
+def test_images_without_a_pixel(shape, form, device):
+    images = torch.rand(shape, device=device, requires_grad=True)
+    boxes = torch.tensor([[0, 0, 3, 2], [1, 1, 2, 2]], device=device)
+    crops = form(images, boxes, torch.tensor([1, 7], device=device), 3, 2)
+    assert crops.shape == (2, shape[1], 3, 2)
+    assert crops[1].isnan().all()
+    assert crops[0].isnan().all() if shape[0] == 0 else crops[0].count_nonzero() == 0
+    crops.sum().backward()
+    assert images.grad.shape == shape
 
 
 def test_huge_boxes(device):

@@ -4,7 +4,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from actionzoo import kernels
-from actionzoo.kernels.decode_heatmaps import decode_rows
+from actionzoo.kernels._decode_heatmaps import decode_rows
 from actionzoo.layers import decode_heatmaps
 from tests.reference import heatmaps as reference
 

@@ -115,6 +115,13 @@ def test_any_strides(device):
         assert_close(value, right, rtol=1e-5, atol=1e-5)
 
 
+def test_one_number_for_all_strides(device):
+    x, weight, bias = tensors((1, 2, 2, 3, 3), device)
+    out = kernels.depthwise_conv3d(x, weight, bias, 2)
+    assert out.shape == (1, 2, 1, 2, 2)
+    assert torch.equal(out, kernels.depthwise_conv3d(x, weight, bias, (2, 2, 2)))
+
+
 def test_no_clip(device):
     leaves = tensors((0, 3, 2, 4, 4), device)
     out, *gradients = results(kernels.depthwise_conv3d, leaves, (1, 2, 2))
@@ -212,6 +219,24 @@ def test_offsets_beyond_32_bits(device):
     assert_close(grad, torch.autograd.grad(plain(x.contiguous(), weight).sum(), weight)[0], rtol=1e-2, atol=1e-2)
 
 
+def test_columns_beyond_32_bits(device):
+    """The cells of a row lie 2^30 numbers apart, in 4 GB of which the CPU touches three pages."""
+    row = torch.empty(2**31 + 1, dtype=torch.bfloat16, device=device).as_strided((1, 1, 1, 1, 3), (1, 1, 1, 1, 2**30))
+    row.copy_(torch.tensor([1.0, 2, 3]))
+    weight, small = torch.randn(1, 1, 3, 3, 3, device=device).bfloat16(), row.new_ones(1, 1, 1, 1, 3)
+    for stride in ([1, 1, 1], [2, 1, 1]):
+        for call, rest in (
+            (OPS.depthwise_conv3d, (weight, None, stride)),
+            (OPS.depthwise_conv3d_input_gradient, (weight, stride, [1, 1, 3], False)),
+            (OPS.depthwise_conv3d_weight_gradient, (small, stride)),
+        ):
+            assert torch.equal(call(row, *rest), call(row.contiguous(), *rest))
+        assert torch.equal(
+            OPS.depthwise_conv3d_weight_gradient(small, row, stride),
+            OPS.depthwise_conv3d_weight_gradient(small, row.contiguous(), stride),
+        )
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
@@ -220,6 +245,9 @@ def test_offsets_beyond_32_bits(device):
         ({"bias": torch.zeros(3)}, ValueError, r"a bias \(2,\), got \(3,\)"),
         ({"stride": (1, 3, 1)}, ValueError, r"strides of 1 or 2.*got \(1, 3, 1\)"),
         ({"stride": (1, 1)}, ValueError, r"got \(1, 1\)"),
+        ({"stride": 3}, ValueError, r"strides of 1 or 2.*got \(3, 3, 3\)"),
+        ({"x": torch.zeros(1, 2, 1, 2, 0)}, ValueError, r"one channel, frame, row and column, got.*\(1, 2, 1, 2, 0\)"),
+        ({"x": torch.zeros(1, 0, 1, 2, 2)}, ValueError, r"one channel, frame, row and column, got.*\(1, 0, 1, 2, 2\)"),
         ({"weight": torch.zeros(2, 1, 3, 3, 3).half()}, TypeError, "one floating-point dtype, got .*float16.*float32"),
         ({"x": torch.zeros(1, 2, 1, 1, 1).long()}, TypeError, "one floating-point dtype, got .*float32.*int64"),
     ],

@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from actionzoo import kernels
-from actionzoo.kernels.outermost_box import pool_taps
+from actionzoo.kernels._outermost_box import pool_taps
 from actionzoo.layers import OutermostBoxPooler
 from tests.reference import outermost_box as reference
 
@@ -39,7 +39,7 @@ def people(device, names=tuple(BOXES)):
 def results(call, maps, rows, size, samples=2):
     """Output and gradients for one upstream gradient, on the CPU."""
     rows = [row.to(maps[0].device) for row in rows]
-    out = call(maps, *rows, SCALES, size, samples)
+    out = call(maps, *rows, SCALES[: len(maps)], size, samples)
     torch.manual_seed(1)
     out.backward(torch.randn(out.shape, dtype=torch.float64).to(out))
     return [t.detach().cpu() for t in (out, *(m.grad for m in maps))]
@@ -161,14 +161,15 @@ def test_no_people(device):
     assert all(grad.count_nonzero() == 0 for grad in grads)
 
 
-def test_rows_that_name_no_map_or_clip(device):
-    """No level: zeros. No clip: NaN and no gradient, and nothing is read there. Not seen: zeros, whatever the clip."""
+@pytest.mark.parametrize("form", [kernels.outermost_box, pool_taps], ids=["kernel", "plain"])
+def test_rows_that_name_no_map_or_clip(form, device):
+    """No level, or not seen: zeros, whatever the clip. No clip: NaN and no gradient, and nothing is read there."""
     maps = [torch.full_like(m, NAN).requires_grad_() for m in pyramid(device, channels=1, frames=1)]
     boxes = torch.tensor([BOXES["inside"][2]]).expand(8, -1)
     level = torch.tensor([-1, 2, 0, 0, 1, 1, 0, 1])
-    clip = torch.tensor([0, 1, -1, 2, 2**40, -(2**62), 5, 0])
+    clip = torch.tensor([0, 7, -1, 2, 2**40, -(2**62), 5, 0])
     seen = torch.tensor([True] * 6 + [False] * 2)
-    out, *grads = results(kernels.outermost_box, maps, (boxes, level, clip, seen), (2, 2))
+    out, *grads = results(form, maps, (boxes, level, clip, seen), (2, 2))
     assert out[:2].count_nonzero() == out[6:].count_nonzero() == 0
     assert out[2:6].isnan().all()
     assert all(grad.count_nonzero() == 0 for grad in grads)
@@ -283,3 +284,35 @@ def test_no_synchronisation(device):
             from benchmarks.counts import operations
 
             assert operations(lambda b: pooler(features, b, valid, clips, IMAGE), (boxes,))[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"boxes": torch.zeros(2, 5)}, ValueError, r"boxes \(N, 4\) as xyxy, got shape \(2, 5\)"),
+        ({"level": torch.zeros(3).long()}, ValueError, r"one level per box, \(2,\), got \(3,\)"),
+        ({"clip": torch.zeros(2, 1).long()}, ValueError, r"one clip per box, \(2,\), got \(2, 1\)"),
+        ({"seen": torch.ones(1).bool()}, ValueError, r"one seen per box, \(2,\), got \(1,\)"),
+        ({"maps": []}, ValueError, "one scale per map, got 1 for 0 maps"),
+        ({"scales": SCALES}, ValueError, "one scale per map, got 2 for 1 maps"),
+        ({"maps": [torch.zeros(1, 2, 3, 4)]}, ValueError, r"maps \(B, T, C, h, w\).*got \[\(1, 2, 3, 4\)\]"),
+        ({"maps": [torch.zeros(0, 1, 2, 3, 4)]}, ValueError, "with clips and cells"),
+        ({"maps": [torch.zeros(1, 1, 2, 0, 4)]}, ValueError, "with clips and cells"),
+        (
+            {"maps": [torch.zeros(1, 1, 2, 3, 4), torch.zeros(1, 1, 3, 3, 4)], "scales": SCALES},
+            ValueError,
+            "of one B, T and C",
+        ),
+        ({"size": (0, 2)}, ValueError, r"at least one bin and one sample, got \(0, 2\) and 2"),
+        ({"samples": 0}, ValueError, r"got \(2, 2\) and 0"),
+        ({"maps": [torch.zeros(1, 1, 2, 3, 4).long()]}, TypeError, "floating-point maps, got torch.int64"),
+        ({"level": torch.zeros(2).int()}, TypeError, "level to be torch.int64, got torch.int32"),
+        ({"seen": torch.ones(2)}, TypeError, "seen to be torch.bool, got torch.float32"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_wrong_input(wrong, error, message):
+    good = {"maps": [torch.zeros(1, 1, 2, 3, 4)], "boxes": torch.zeros(2, 4), "level": torch.zeros(2).long()}
+    good |= {"clip": torch.zeros(2).long(), "seen": torch.ones(2).bool(), "scales": SCALES[:1], "size": (2, 2)}
+    with pytest.raises(error, match=message):
+        kernels.outermost_box(**{**good, "samples": 2, **wrong})

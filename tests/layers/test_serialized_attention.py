@@ -219,3 +219,18 @@ def test_relu_stands_between_norm_and_tokens():
     sequence = sequence + layer.mlp(F.layer_norm(sequence, (12,), layer.norm2.weight, layer.norm2.bias))
     want = F.layer_norm(sequence, (12,), layer.norm.weight, layer.norm.bias).mean(1)
     assert_close(layer(torch.randn(1, 5, 4, 4)), want)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (6, 6), (7, 5)], ids=str)
+def test_the_pool_is_a_module_like_any_other(size):
+    """It has torch's type and values, its hooks are called, and another can stand in its place."""
+    layer, x = build().double(), torch.randn(2, 5, *size, dtype=torch.float64)
+    want, seen = nn.AdaptiveAvgPool2d(3)(x), []
+    assert isinstance(layer.pool, nn.AdaptiveAvgPool2d)
+    layer.pool.register_forward_hook(lambda module, args, out: seen.append(out))
+    vector = layer(x)
+    assert_close(seen.pop(), want)
+    layer.pool = nn.AdaptiveAvgPool2d(3)
+    assert_close(layer(x), vector)
+    layer.pool = nn.AdaptiveMaxPool2d(3)
+    assert size == (3, 3) or not torch.allclose(layer(x), vector)

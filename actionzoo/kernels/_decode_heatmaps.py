@@ -68,7 +68,10 @@ def _uphill(line: Tensor, at: Tensor) -> Tensor:
     return (after > before).long() - (after < before).long()
 
 
-@torch.library.custom_op("actionzoo::decode_heatmaps", mutates_args=())
+# A schema that is written out serves torch 2.4 too, which reads fewer annotations.
+@torch.library.custom_op(
+    "actionzoo::decode_heatmaps", mutates_args=(), schema="(Tensor heatmaps, bool quarter_shift) -> Tensor"
+)
 def _decode_kernel(heatmaps: Tensor, quarter_shift: bool) -> Tensor:
     from ._decode_heatmaps_triton import decode
 

@@ -29,11 +29,11 @@ def outermost_box(
     contiguous or with the channels side by side; others are copied. float64 takes the plain form.
 
     Args:
-        maps: `(B, T, C, h, w)` of every level, floating point.
+        maps: `(B, T, C, h, w)` of every level, floating point, of at least one clip, if there are boxes, and cell.
         boxes: `(N, 4)` xyxy in pixels, not clipped to the image; what lies outside reads 0.
         level: `(N,)` int64 index of each box's map; a row with another pools to zeros.
-        clip: `(N,)` int64, the clip of each box, in `[0, B)`. With the kernel a row of any other is NaN and gives no
-            gradient: to raise, the host would have to wait for the device.
+        clip: `(N,)` int64, the clip of each box, in `[0, B)`. A row of any other is NaN, if it was seen and has a
+            map, and gives no gradient: to raise, the host would have to wait for the device.
         seen: `(N,)` bool; other rows pool to zeros.
         scales: Cells per pixel of every level.
         size: `(R_y, R_x)` bins.
@@ -41,7 +41,12 @@ def outermost_box(
 
     Returns:
         `(N, C, T, R_y, R_x)` in the dtype of the first map; differentiable with respect to the maps, twice too.
+
+    Raises:
+        ValueError: If a shape or a number is wrong, or there is not one scale per map.
+        TypeError: If a dtype is wrong.
     """
+    _check(maps, boxes, level, clip, seen, scales, size, samples)
     if can_run(maps[0]) and _fit(maps):
         return _pool(list(maps), boxes, level, clip, seen, list(scales), list(size), samples)
     return pool_taps(maps, boxes, level, clip, seen, scales, size, samples)
@@ -58,6 +63,41 @@ def _fit(maps: Sequence[Tensor]) -> bool:
     return all(m.dtype == maps[0].dtype and m.dtype in half and m.shape[3] * m.shape[4] < 2**25 for m in maps)
 
 
+def _check(
+    maps: Sequence[Tensor],
+    boxes: Tensor,
+    level: Tensor,
+    clip: Tensor,
+    seen: Tensor,
+    scales: Sequence[float],
+    size: tuple[int, int],
+    samples: int,
+) -> None:
+    """Raise what `outermost_box` documents."""
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"outermost_box expects boxes (N, 4) as xyxy, got shape {tuple(boxes.shape)}")
+    people = boxes.shape[0]
+    for name, rows in (("level", level), ("clip", clip), ("seen", seen)):
+        if rows.shape != (people,):
+            raise ValueError(f"outermost_box expects one {name} per box, ({people},), got {tuple(rows.shape)}")
+    if not maps or len(scales) != len(maps):
+        raise ValueError(f"outermost_box expects one scale per map, got {len(scales)} for {len(maps)} maps")
+    for m in maps:
+        if m.ndim != 5 or m.shape[:3] != maps[0].shape[:3] or 0 in m.shape[3:] or (people and not m.shape[0]):
+            raise ValueError(
+                "outermost_box expects maps (B, T, C, h, w) of one B, T and C, with clips and cells, got "
+                f"{[tuple(m.shape) for m in maps]}"
+            )
+    if len(size) != 2 or min(size) < 1 or samples < 1:
+        raise ValueError(f"outermost_box expects at least one bin and one sample, got {tuple(size)} and {samples}")
+    for m in maps:
+        if not m.is_floating_point():
+            raise TypeError(f"outermost_box expects floating-point maps, got {m.dtype}")
+    for name, rows, dtype in (("level", level, torch.int64), ("clip", clip, torch.int64), ("seen", seen, torch.bool)):
+        if rows.dtype != dtype:
+            raise TypeError(f"outermost_box expects {name} to be {dtype}, got {rows.dtype}")
+
+
 def pool_taps(
     maps: Sequence[Tensor],
     boxes: Tensor,
@@ -70,16 +110,20 @@ def pool_taps(
 ) -> Tensor:
     """The plain form: no value decides a shape, so that every box is pooled at every level."""
     boxes = boxes.to(real_dtype(maps[0]))
-    frames, channels = maps[0].shape[1:3]
+    clips, frames, channels = maps[0].shape[:3]
+    own = clip.clamp(0, clips - 1)
+    known = own == clip
     out = boxes.new_zeros(boxes.shape[0], channels, frames, *size)
     with no_autocast(boxes):
         for i, (cells, scale) in enumerate(zip(maps, scales)):
             y, y_in, w_y = _taps(boxes[:, 1], boxes[:, 3], scale, cells.shape[3], size[0], samples)
             x, x_in, w_x = _taps(boxes[:, 0], boxes[:, 2], scale, cells.shape[4], size[1], samples)
-            index = (clip[:, None, None], y.flatten(1)[:, :, None], x.flatten(1)[:, None, :])
+            index = (own[:, None, None], y.flatten(1)[:, :, None], x.flatten(1)[:, None, :])
             # cast before the gather, so that the gradients of a cell read many times add up in this precision too
             values = cells.to(boxes.dtype).permute(0, 3, 4, 1, 2)[index]
-            inside = y_in.flatten(1)[:, :, None] & x_in.flatten(1)[:, None, :]
+            # of a clip that does not exist nothing is read, and a weight of NaN marks the row
+            inside = (y_in.flatten(1) & known[:, None])[:, :, None] & x_in.flatten(1)[:, None, :]
+            w_y = torch.where(known[:, None, None], w_y, torch.nan)
             values = torch.where(inside[..., None, None], values, 0.0)
             values = values.unflatten(2, x.shape[1:]).unflatten(1, y.shape[1:])
             pooled = torch.einsum("nrkqltc,nrk,nql->nctrq", values, w_y, w_x)
@@ -140,7 +184,15 @@ def no_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-@torch.library.custom_op("actionzoo::outermost_windows", mutates_args=())
+# A schema that is written out serves torch 2.4 too, which reads fewer annotations.
+
+
+@torch.library.custom_op(
+    "actionzoo::outermost_windows",
+    mutates_args=(),
+    schema="(Tensor boxes, Tensor valid, float canonical_scale, SymInt canonical_level, SymInt first_level, "
+    "SymInt levels) -> (Tensor, Tensor, Tensor)",
+)
 def outermost_windows(
     boxes: Tensor, valid: Tensor, canonical_scale: float, canonical_level: int, first_level: int, levels: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,7 +224,12 @@ def _(
     return boxes.new_empty(people, 4), level, seen
 
 
-@torch.library.custom_op("actionzoo::outermost_box", mutates_args=())
+@torch.library.custom_op(
+    "actionzoo::outermost_box",
+    mutates_args=(),
+    schema="(Tensor[] maps, Tensor boxes, Tensor level, Tensor clip, Tensor seen, float[] scales, SymInt[] size, "
+    "SymInt samples) -> Tensor",
+)
 def _pool(
     maps: list[Tensor],
     boxes: Tensor,
@@ -188,7 +245,12 @@ def _pool(
     return pool(maps, boxes, level, clip, seen, scales, size, samples)
 
 
-@torch.library.custom_op("actionzoo::outermost_box_gradient", mutates_args=())
+@torch.library.custom_op(
+    "actionzoo::outermost_box_gradient",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor boxes, Tensor level, Tensor clip, Tensor seen, SymInt number, float scale, "
+    "SymInt samples, SymInt[] shape, bool last) -> Tensor",
+)
 def _gradient(
     grad: Tensor,
     boxes: Tensor,

@@ -19,8 +19,8 @@ def crop_resize(images: Tensor, boxes: Tensor, index: Tensor, size: int | tuple[
     Args:
         images: `(B, C, H, W)` floating-point images or feature maps.
         boxes: `(N, 4)` integer xyxy boxes in pixels, half-open.
-        index: `(N,)` integer, the image that each box is cut from, in `[0, B)`. With the kernel a crop of any other
-            index is 0 and gives no gradient: to raise, the host would have to wait for the device.
+        index: `(N,)` integer, the image that each box is cut from, in `[0, B)`. A crop of any other index is NaN and
+            gives no gradient: to raise, the host would have to wait for the device.
         size: `(h, w)` of the crops in pixels; one number for both.
 
     Returns:
@@ -59,15 +59,25 @@ def check_crop(images: Tensor, boxes: Tensor, index: Tensor, height: int, width:
 def crop_gather(images: Tensor, boxes: Tensor, index: Tensor, height: int, width: int) -> Tensor:
     """The plain form: `(N, C, height, width)` crops as four gathers, whose arguments `check_crop` has seen."""
     batch, channels, image_h, image_w = images.shape
+    index = index.long()[:, None]
+    if batch * image_h * image_w == 0:
+        # from no pixel nothing can be gathered; the empty sum is 0 and keeps the crops in the autograd graph
+        known = (index >= 0) & (index < batch)
+        empty = torch.where(known, 0.0, torch.nan).to(images.dtype)[:, :, None, None] + images.sum()
+        return empty.expand(-1, channels, height, width).contiguous()
+    image = index.clamp(0, batch - 1)
+    known = image == index
     # F.interpolate computes half-precision inputs in float32
     dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
     x1, y1, x2, y2 = boxes.long().unbind(1)
     top, bottom, top_in, bottom_in, wy = _taps(y1, y2, height, image_h, dtype)
     left, right, left_in, right_in, wx = _taps(x1, x2, width, image_w, dtype)
+    # of an image that does not exist nothing is read, and a weight of NaN marks the crop without a pass over it
+    top_in, bottom_in, wy = top_in & known, bottom_in & known, torch.where(known, wy, torch.nan)
 
     # cast before the gathers, so that the gradients of a pixel read many times add up in this precision too
     pixels = images.to(dtype).permute(0, 2, 3, 1).reshape(batch * image_h * image_w, channels)
-    base = (index.long() * (image_h * image_w))[:, None, None]
+    base = (image * (image_h * image_w))[:, :, None]
 
     def tap(y: Tensor, y_in: Tensor, x: Tensor, x_in: Tensor) -> Tensor:
         values = pixels[base + y[:, :, None] * image_w + x[:, None, :]]
@@ -101,14 +111,25 @@ def _taps(start: Tensor, stop: Tensor, out: int, limit: int, dtype: torch.dtype)
     return low.clamp(0, limit - 1), high.clamp(0, limit - 1), low_in, high_in, weight
 
 
-@torch.library.custom_op("actionzoo::crop_resize", mutates_args=())
+# A schema that is written out serves torch 2.4 too, which reads fewer annotations.
+
+
+@torch.library.custom_op(
+    "actionzoo::crop_resize",
+    mutates_args=(),
+    schema="(Tensor images, Tensor boxes, Tensor index, SymInt height, SymInt width) -> Tensor",
+)
 def _crop_kernel(images: Tensor, boxes: Tensor, index: Tensor, height: int, width: int) -> Tensor:
     from ._crop_resize_triton import crop
 
     return crop(images, boxes, index, height, width)
 
 
-@torch.library.custom_op("actionzoo::crop_resize_backward", mutates_args=())
+@torch.library.custom_op(
+    "actionzoo::crop_resize_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor boxes, Tensor index, SymInt batch, SymInt image_h, SymInt image_w) -> Tensor",
+)
 def _crop_kernel_backward(grad: Tensor, boxes: Tensor, index: Tensor, batch: int, image_h: int, image_w: int) -> Tensor:
     from ._crop_resize_triton import crop_backward
 

@@ -13,7 +13,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def depthwise_conv3d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sequence[int] = (1, 1, 1)
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = (1, 1, 1)
 ) -> Tensor:
     """Convolve each channel with its own 3x3x3 weights, padded by one cell: a kernel where it can run.
 
@@ -24,26 +24,27 @@ def depthwise_conv3d(
     `conv3d` it computes in autocast's dtype under autocast.
 
     Args:
-        x: `(N, C, T, H, W)` floating-point maps.
+        x: `(N, C, T, H, W)` floating-point maps, of one channel, frame, row and column at least.
         weight: `(C, 1, 3, 3, 3)` in the dtype of `x`.
         bias: `(C,)` in the dtype of `x`.
-        stride: 1 or 2 along time, height and width.
+        stride: 1 or 2 along time, height and width; one number for all three.
 
     Returns:
         `(N, C, T', H', W')` in the dtype of `x`, sizes divided by the stride and rounded up; differentiable, twice
         too, with respect to `x`, `weight` and `bias`.
 
     Raises:
-        ValueError: If a shape is wrong, or a stride is neither 1 nor 2.
+        ValueError: If a shape is wrong, a map is empty, or a stride is neither 1 nor 2.
         TypeError: If the dtypes differ or are not floating point.
     """
     if x.device.type != "meta" and torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    stride = (stride,) * 3 if isinstance(stride, int) else tuple(stride)
     _check(x, weight, bias, stride)
     if can_run(x) and x.dtype in (torch.float32, *HALF):
         return _convolve(x, weight, bias, list(stride))
-    return F.conv3d(x, weight, bias, tuple(stride), padding=1, groups=x.shape[1])
+    return F.conv3d(x, weight, bias, stride, padding=1, groups=x.shape[1])
 
 
 def channels_last(x: Tensor) -> bool:
@@ -55,6 +56,10 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int]
     if x.ndim != 5:
         raise ValueError(f"depthwise_conv3d expects maps (N, C, T, H, W), got shape {tuple(x.shape)}")
     channels = x.shape[1]
+    if 0 in x.shape[1:]:
+        raise ValueError(
+            f"depthwise_conv3d expects at least one channel, frame, row and column, got shape {tuple(x.shape)}"
+        )
     if weight.shape != (channels, 1, 3, 3, 3):
         raise ValueError(
             f"expected weights ({channels}, 1, 3, 3, 3) for maps of {channels} channels, got {tuple(weight.shape)}"
@@ -78,21 +83,36 @@ def _output(x: Tensor, stride: Sequence[int]) -> Tensor:
     return _empty(x, [*x.shape[:2], *sizes], channels_last(x))
 
 
-@torch.library.custom_op("actionzoo::depthwise_conv3d", mutates_args=())
+# A schema that is written out serves torch 2.4 too, which reads fewer annotations.
+
+
+@torch.library.custom_op(
+    "actionzoo::depthwise_conv3d",
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, Tensor? bias, SymInt[] stride) -> Tensor",
+)
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int]) -> Tensor:
     from ._depthwise_conv3d_triton import convolve
 
     return convolve(x, weight, bias, stride, _output(x, stride))
 
 
-@torch.library.custom_op("actionzoo::depthwise_conv3d_input_gradient", mutates_args=())
+@torch.library.custom_op(
+    "actionzoo::depthwise_conv3d_input_gradient",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor weight, SymInt[] stride, SymInt[] size, bool last) -> Tensor",
+)
 def _input_gradient(grad: Tensor, weight: Tensor, stride: list[int], size: list[int], last: bool) -> Tensor:
     from ._depthwise_conv3d_triton import input_gradient
 
     return input_gradient(grad, weight, stride, _empty(grad, [*grad.shape[:2], *size], last))
 
 
-@torch.library.custom_op("actionzoo::depthwise_conv3d_weight_gradient", mutates_args=())
+@torch.library.custom_op(
+    "actionzoo::depthwise_conv3d_weight_gradient",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor x, SymInt[] stride) -> Tensor",
+)
 def _weight_gradient(grad: Tensor, x: Tensor, stride: list[int]) -> Tensor:
     from ._depthwise_conv3d_triton import weight_gradient
 
