@@ -14,6 +14,7 @@ from .cases import Problem
 
 def measure(variant: Variant, setting: Setting) -> list[dict[str, Any]]:
     """Check every provider, time the right ones side by side, and give one row for each in each mode."""
+    setting = setting._replace(cap=max(setting.cap, variant.case.cap))
     torch.manual_seed(0)
     dtype = getattr(torch, variant.dtype)
     checks.upstream.cache_clear()

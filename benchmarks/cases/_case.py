@@ -81,6 +81,8 @@ class Case:
     """Whether `--quick` measures our compiled form too."""
     looser: float = 1.0
     """Factor of the tolerances, for deep networks."""
+    cap: float = 0.0
+    """Seconds for each provider whatever the run's own cap: a long call wants three rounds, too."""
 
 
 def function(call: Callable[..., Any]) -> Callable[[State], Built]:

@@ -131,7 +131,8 @@ def _case(name: str) -> Case:
         sizes |= {"cpu": {"name": name, "batch": 1, **ON_A_CPU.get(name, {})}}
     if name.endswith("_tiny"):
         sizes |= {"tiny": {"name": name, "batch": 1}}
-    return Case(name, "models", _problem, sizes, backward=trains_whole(name), looser=30.0)
+    cap = 1.5 if name in ON_A_CPU else 0.0
+    return Case(name, "models", _problem, sizes, backward=trains_whole(name), looser=30.0, cap=cap)
 
 
 CASES = tuple(_case(name) for name in actionzoo.list_models())
