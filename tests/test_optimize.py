@@ -118,7 +118,9 @@ def test_networks_of_clips(device, make, shape, dtype):
     fast = optimize_for_inference(model, x, dtype)
     assert not any(isinstance(module, NORMS) for module in fast.modules())
     weights = [module.weight for module in fast.modules() if isinstance(module, nn.Conv3d)]
-    assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in weights)
+    last = [weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in weights]
+    # dense convolutions of clips are slower so on a CPU in float32
+    assert all(last) is (isinstance(model, CSN) or dtype is not None or device.type == "cuda")
     with torch.inference_mode():
         expected, found = model(x), fast(x)
     assert error(expected, found) < (1e-4 if dtype is None else 0.06)

@@ -178,7 +178,8 @@ def optimize_for_inference(model: Model, example: Any = None, dtype: torch.dtype
     - BatchNorm is folded into the convolution or linear layer before it where nothing else takes what that gives, as
       far as sequences, `torch.fx` and this library's own layers show it. GroupNorm and LayerNorm depend on their input
       and stay.
-    - Weights of convolutions, and the maps that come in, are laid out channels last.
+    - Weights of convolutions, and the maps that come in, are laid out channels last; clips in float32 on a CPU only
+      where convolutions are depthwise.
     - With `dtype`, parameters are cast after folding. Images, clips and maps, that is floating-point inputs of four
       axes and more, are cast on entry; boxes `(N, T, 4)` and joints `(N, J, 3)` have fewer and are not. What the
       forward pass gives in that precision comes back in the model's own. Of torchvision's detectors only the backbone
@@ -218,7 +219,7 @@ def optimize_for_inference(model: Model, example: Any = None, dtype: torch.dtype
         # what stands in place of a normalisation is new
         made.eval()
         heads = detector_heads(made)
-        plan = made._optimized_plan = _Plan(given, weights_channels_last(made, heads))
+        plan = made._optimized_plan = _Plan(given, weights_channels_last(made, heads, inner or given))
         made.__class__ = _optimized_class(type(made))
         if inner is not None:
             if before is not None:
