@@ -13,6 +13,9 @@ if not torch.cuda.is_available():
     # our kernels run in Triton's interpreter; it reads this when a kernel is defined
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# fixtures of modules are made before those of tests, and sums depend on the number of threads
+torch.set_num_threads(1)
+
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
