@@ -9,9 +9,11 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 import actionzoo
-from actionzoo import optimize_for_inference
+from actionzoo import kernels, optimize_for_inference, pipeline
 from actionzoo.layers import TAHNet
 from actionzoo.models import CSN
+from actionzoo.optimize import _graph
+from actionzoo.optimize._packing import PackedConv3d
 
 TINY = actionzoo.list_models("*_tiny")
 NORMS = nn.modules.batchnorm._BatchNorm
@@ -324,3 +326,155 @@ def test_a_graph_on_cuda(device):
     outputs = [fast(x) for x in (first, second, wide)]
     for x, found in zip((first, second, wide), outputs):
         assert error(model(x), found) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["prfnet_tiny", "bodypart_tiny", "convit_har_person_tiny"])
+def test_pipelines_of_pictures_take_a_copy_in_half_precision(name):
+    picture = torch.randint(0, 256, (3, 96, 120), dtype=torch.uint8)
+    model = actionzoo.create(name, pretrained=True)
+    settings = {"detector": False} if name.startswith("convit") else {}
+    boxes = () if name == "prfnet_tiny" else ([[4.0, 4.0, 80.0, 90.0]],)
+    copies = model, optimize_for_inference(model, dtype=torch.bfloat16)
+    wanted, found = (pipeline(x, **settings)(picture, *boxes) for x in copies)
+    assert found.model == wanted.model
+    for one, two in zip(found.people or [found], wanted.people or [wanted], strict=True):
+        assert one.label == two.label
+        assert one.score == pytest.approx(two.score, abs=0.03)
+    found.draw()
+
+
+def test_pipelines_of_clips_take_a_copy_in_half_precision():
+    for name in ("instance_action_tiny", "pcf_tiny"):
+        fast = optimize_for_inference(actionzoo.create(name, pretrained=True), dtype=torch.bfloat16)
+        # people are found in float32, or the pipeline refuses
+        assert pipeline(fast).model is fast
+        assert torch.bfloat16 in {parameter.dtype for parameter in fast.parameters()}
+    parsed = fast.parse(torch.randint(0, 256, (3, 4, 64, 64), dtype=torch.uint8), 8.0)
+    assert float(parsed.scores.sum()) == pytest.approx(1, abs=1e-3)
+
+
+def test_detectors_keep_their_heads_in_float32():
+    fast = optimize_for_inference(actionzoo.create("keypointrcnn_tiny"), dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in fast.backbone.parameters()} == {torch.bfloat16}
+    heads = (*fast.rpn.parameters(), *fast.roi_heads.parameters())
+    assert {parameter.dtype for parameter in heads} == {torch.float32}
+    assert {x.dtype for x in fast.backbone(torch.rand(1, 3, 64, 64)).values()} == {torch.float32}
+
+
+def small_csn():
+    return with_statistics(CSN(depths=(1, 2), width=8, expansion=2, num_classes=5))
+
+
+def test_weights_are_packed_for_the_examples_shapes():
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    model, x = small_csn(), torch.randn(1, 3, 4, 16, 16)
+    fast = optimize_for_inference(model, x)
+    convs = [module for module in fast.modules() if isinstance(module, nn.Conv3d)]
+    assert all(isinstance(conv, PackedConv3d) and len(conv.packed) == 1 for conv in convs)
+    assert not any(isinstance(module, PackedConv3d) for module in optimize_for_inference(model).modules())
+    with torch.no_grad():
+        fast.load_state_dict({key: value + 0.01 for key, value in fast.state_dict().items()})
+        twin = copy.deepcopy(fast)
+        assert not any(getattr(module, "packed", None) for module in twin.modules())
+        assert error(twin(x), fast(x)) < 1e-5
+        assert error(twin(x), fast.double()(x.double()).float()) < 1e-5
+
+
+def test_hooks_see_what_they_saw():
+    model, x = small_csn(), torch.randn(1, 3, 4, 16, 16)
+    fast, seen = optimize_for_inference(model, x), ([], [])
+    for net, kept in zip((model, fast), seen):
+        for block in net.stages[1]:
+            block.register_forward_hook(lambda block, args, output, kept=kept: kept.append(output))
+        net(x)
+    # a block that writes into what the one before gave would change it
+    assert error(*seen) < 1e-5
+
+
+def test_kernels_are_taken_inside_their_block():
+    pytest.importorskip("triton")
+    model = with_statistics(CSN(depths=(1,), width=2, expansion=1, num_classes=2))
+    x = torch.randn(1, 3, 2, 8, 8)
+    fast = optimize_for_inference(model, x)
+    with kernels.use_kernels("depthwise_conv3d"):
+        inside, again = fast(x), optimize_for_inference(model, x)(x)
+    with torch.no_grad():
+        assert error([model(x)] * 2, [inside, again]) < 1e-5
+
+
+def test_inference_mode_does_not_stay_in_the_copy():
+    model, x = small_net(), torch.randn(1, 3, 8, 8)
+    with torch.inference_mode():
+        fast = optimize_for_inference(model, x)
+        inside = fast(x)
+    assert not any(parameter.is_inference() for parameter in fast.parameters())
+    torch.testing.assert_close(fast(x), inside)
+
+
+def test_a_compiler_takes_the_copy():
+    model, x = small_net(), torch.randn(1, 3, 8, 8)
+    torch._dynamo.reset()
+    compiled = torch.compile(optimize_for_inference(model, x), backend="eager", fullgraph=True)
+    assert error(model(x), compiled(x)) < 1e-5
+
+
+def test_a_model_that_cannot_run_channels_last_is_refused():
+    class Views(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return self.conv(x).view(len(x), -1)
+
+    with pytest.raises(RuntimeError, match=r"cannot run the example channels last, as it could before .*view"):
+        optimize_for_inference(Views(), torch.rand(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "given", "fits"),
+    [
+        ((torch.zeros(2), 3), (torch.ones(2), 3), True),
+        ((torch.zeros(2), 3), (torch.ones(2), 4), False),
+        ((torch.zeros(2), None), (torch.ones(2), torch.ones(2)), False),
+        (([torch.zeros(2)],), ([torch.zeros(2), torch.zeros(2)],), False),
+        (({"a": torch.zeros(2)},), ({"b": torch.zeros(2)},), False),
+        ((torch.zeros(2),), (torch.zeros(2, dtype=torch.int32),), False),
+        ((1,), (True,), False),
+    ],
+)
+def test_what_fits_a_recorded_pass(recorded, given, fits):
+    graph = object.__new__(_graph.CapturedForward)
+    graph.args = recorded
+    assert graph.fits(given) is fits
+
+
+def test_what_waits_for_the_gpu_is_not_captured(device):
+    if device.type != "cuda":
+        pytest.skip("needs CUDA")
+
+    class Waits(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return self.conv(x) * float(x.sum().item() > 0)
+
+    with pytest.warns(UserWarning, match="runs without a CUDA graph"):
+        fast = optimize_for_inference(Waits().to(device), torch.rand(1, 3, 4, 4, device=device))
+    assert not fast.captured
+    assert fast(torch.rand(2, 3, 4, 4, device=device)).shape == (2, 4, 4, 4)
+
+
+def test_kernels_are_captured_on_cuda(device):
+    if device.type != "cuda":
+        pytest.skip("needs CUDA")
+    pytest.importorskip("triton")
+    model, x = small_csn().to(device), torch.randn(1, 3, 4, 16, 16, device=device)
+    with kernels.use_kernels():
+        fast = optimize_for_inference(model, x)
+    assert fast.captured
+    with torch.no_grad():
+        assert error(model(x), fast(x)) < 1e-3

@@ -114,6 +114,7 @@ def test_public_names_are_annotated(name):
         ("actionzoo.list_weights", "pattern"),
         ("actionzoo.model_info", "name"),
         ("actionzoo.register_model", ""),
+        ("actionzoo.optimize_for_inference", "model example dtype"),
         ("actionzoo.layers.SerializedAttention", "in_ch dim tokens heads mlp_ratio"),
         ("actionzoo.layers.RegionFocusedGenerator", "kappa center_offset"),
         ("actionzoo.layers.WeightedAttentionMixture", "mode"),
@@ -181,6 +182,7 @@ def test_promised_defaults():
     loss = defaults(losses.MultitaskAwareLoss)
     assert (loss["lam"], loss["action"], loss["reduce"]) == (0.00075, "focal", "batch")
     assert defaults(metrics.pckh) == {"threshold": 0.5}
+    assert defaults(actionzoo.optimize_for_inference) == {"example": None, "dtype": None}
     assert defaults(figures.ActingFigures)["seed"] == 0
 
 

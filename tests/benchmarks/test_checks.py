@@ -99,6 +99,14 @@ def test_half_precision_may_err_as_the_reference_does():
     assert not verdict(lambda x: x * 0, expected, backward=False, dtype=torch.bfloat16).ok
 
 
+def test_no_factor_makes_a_tolerance_wider_than_a_tenth():
+    expected = checks.truth(lambda state, x: x * 2, {}, (torch.rand(50),), backward=False)
+    found = checks.check(lambda x: 1.8 * x, {}, expected, torch.bfloat16, False, looser=30.0)
+    assert found.tolerance == checks.WIDEST
+    assert checks.check(lambda x: 1.82 * x, {}, expected, torch.bfloat16, False, looser=30.0).ok
+    assert not checks.check(lambda x: 1.78 * x, {}, expected, torch.bfloat16, False, looser=30.0).ok
+
+
 def test_operations_are_counted_without_views():
     found = counts.operations(lambda x: (x.T.reshape(-1)[None] + 1).relu(), (torch.ones(3, 1),))
     assert found == (2, 0)

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,89 @@ def test_a_missing_peer_is_skipped_by_name(rows):
 def test_a_peer_is_held_to_what_it_computes(rows):
     assert rows["other"]["check"]["ok"]
     assert rows["other"]["times"]
+
+
+def test_a_provider_of_less_precision_is_held_to_that():
+    def rounded(x):
+        return (x.bfloat16() * 2).float()
+
+    case = case_of(
+        provider("ours", "ours", lambda x: x + x),
+        provider("rounds", "peer", rounded),
+        provider("bfloat16", "peer", rounded, precision="bfloat16"),
+        provider("wrong", "peer", lambda x: 0.9 * rounded(x), precision="bfloat16"),
+    )
+    found = {row["provider"]: row for row in measure.measure(Variant(case, "float32", False), SETTING)}
+    assert {name: row["check"]["ok"] for name, row in found.items()} == {
+        "ours": True, "rounds": False, "bfloat16": True, "wrong": False
+    }  # fmt: skip
+    assert found["bfloat16"]["ratio_to_ours"]
+    found = {row["provider"]: row for row in measure.measure(Variant(case, "bfloat16", False), SETTING)}
+    assert found["bfloat16"]["skipped"] == "its inputs are in bfloat16 already"
+    assert found["rounds"]["check"]["ok"]
+
+
+def test_a_case_may_want_more_time(monkeypatch):
+    caps = []
+
+    def interleave(samplers, cap, **more):
+        caps.append(cap)
+        return {name: [1.0] for name in samplers}
+
+    monkeypatch.setattr("benchmarks.timing.interleave", interleave)
+    case = case_of(provider("ours", "ours", lambda x: x + x))
+    for own, run_cap in ((0.0, 0.4), (1.5, 0.4), (1.5, 3.0)):
+        measure.measure(Variant(replace(case, cap=own), "float32", False), SETTING._replace(cap=run_cap))
+    assert caps == [0.4, 1.5, 3.0]
+
+
+def test_long_calls_are_not_counted_once_more(monkeypatch):
+    monkeypatch.setattr("benchmarks.candidates.SLOW", -1.0)
+    row, *_ = measure.measure(Variant(case_of(provider("ours", "peer", lambda x: x + x)), "float32", False), SETTING)
+    assert row["counts"] is None
+    assert row["notes"] == ["operations not counted: a call takes too long"]
+    assert row["times"]
+
+
+@pytest.mark.parametrize("name", ["ipcsn_tiny", "bodypart_tiny", "person_tiny"])
+def test_models_are_optimized_beside_the_plain_one(name):
+    rows = {row["provider"]: row for row in measure.measure(Variant(CASES[name], "float32", False), SETTING)}
+    half = "optimize_for_inference, bfloat16"
+    assert {"actionzoo", "optimize_for_inference"} <= rows.keys()
+    # where a maximum or scores decide, half precision may decide otherwise
+    assert (half in rows) == (name == "ipcsn_tiny")
+    assert all(row["check"]["ok"] and row["times"] for row in rows.values() if not row["skipped"])
+
+
+def test_which_models_are_measured_backward():
+    from benchmarks.cases.models import trains_whole
+
+    whole = {name for name, case in CASES.items() if case.suite == "models" and case.backward}
+    assert {
+        "tahnet_v1",
+        "ipcsn_152",
+        "prfnet_resnet50",
+        "bodypart_tiny",
+        "pose_tiny",
+        "convit_har_person_tiny",
+    } <= whole
+    # of several networks, or taught by targets
+    assert not whole & {"pcf_tiny", "instance_action_tiny", "yolof_tiny", "person_tiny", "keypointrcnn_tiny"}
+    assert all(case.backward == trains_whole(name) for name, case in CASES.items() if case.suite == "models")
+    rows = {row["provider"]: row for row in measure.measure(Variant(CASES["plain_tiny"], "float32", True), SETTING)}
+    assert rows["actionzoo"]["check"]["gradient_error"] < 1e-3
+    assert rows["optimize_for_inference"]["skipped"] == "for inference"
+
+
+def test_models_backward_come_last_and_not_in_a_hurry():
+    every = ["--device", "cpu", "--out", "x.json", "--cases", "tahnet", "decode", "mixture", "--dtypes", "float32"]
+    full, quick = (run.select(all_cases(), run.parse(given)) for given in (every, [*every, "--quick"]))
+    kinds = [(v.case.suite, v.backward and v.case.suite == "models") for v in full]
+    assert kinds == sorted(kinds)
+    assert ("models", True) in kinds
+    assert {v.case.name for v in full if v.case.suite == "models"} == {f"tahnet_v{i}" for i in range(1, 5)}
+    assert not any(v.backward for v in quick if v.case.suite == "models")
+    assert any(v.backward for v in quick)
 
 
 def test_floor_of_an_elementwise_operation_is_its_bytes(rows):
