@@ -1,4 +1,7 @@
-"""Fixed bounds of what each layer asks of a machine; no clock is needed, so that a slower one cannot fail them."""
+"""Fixed bounds of what each layer asks of a machine; no clock is needed, so that a slower one cannot fail them.
+
+That no layer breaks the compiler's graph is in the layers' own tests, which compile with `fullgraph=True`.
+"""
 
 import pytest
 import torch
@@ -46,10 +49,3 @@ def test_a_layer_needs_no_more_operations_than_it_did(name):
     operations, synchronisations = counts.operations(provider.build(state)[0], inputs)
     assert operations <= most_without_host
     assert synchronisations == 0
-
-
-@pytest.mark.parametrize("name", BOUNDS)
-def test_a_layer_compiles_in_one_graph(name):
-    problem, provider = ours(name)
-    inputs = problem.inputs(torch.Generator().manual_seed(0))
-    assert counts.graph_breaks(provider.build(problem.state)[0], inputs) == 0
