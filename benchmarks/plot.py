@@ -102,6 +102,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     """
     try:
         from matplotlib.figure import Figure
+        from PIL import Image
     except ImportError as error:
         raise ImportError('pictures need matplotlib: pip install "actionzoo[eval]"') from error
     kind = (kinds_of(result) or ["no time"])[0]
@@ -133,7 +134,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
     colors = "blue: ours, grey: other libraries, light: plain loops"
     figure.supxlabel(f"time ÷ ours, eager ({kind}), {result['facts']['device']}; {colors}", fontsize=8)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+        figure.savefig(temporary, dpi=120, format="png")
+        # a few flat colours: a palette makes a third of the file
+        Image.open(temporary).convert("RGB").quantize(64).save(temporary, format="PNG", optimize=True)
 
 
 def _group(row: dict[str, Any]) -> tuple[str, ...]:
